@@ -1,0 +1,77 @@
+# `make help` tells what there is. Everything lives in .venv; pip and apt use the machine's own settings.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
+
+# The first Python that is new enough and can make a virtual environment; the distribution's own by preference.
+CAN_VENV := import sys, venv, ensurepip; raise SystemExit(sys.version_info < (3, 11))
+find_python = for p in $(PYTHON) /usr/bin/python3 python3 python3.13 python3.12 python3.11; do \
+	$$p -c '$(CAN_VENV)' 2>/dev/null && echo $$p && break; done
+
+NO_PYTHON := make: no Python >= 3.11 with venv found: apt-get install python3-venv, or name one: make PYTHON=...
+
+TEST_PACKAGES := prometheus prometheus-alertmanager prometheus-node-exporter victoria-metrics openssl python3-venv
+BENCH_PACKAGES := gcc libc6-dev openssl wrk nginx-light haproxy prometheus
+
+# Tests wait on real programs more than they compute: more workers than cores is right.
+WORKERS ?= 4
+ARGS ?=
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: venv
+venv: $(VENV)/.promgate ## the virtual environment in .venv, with all that the tests need
+
+.PHONY: packages
+packages: ## the Debian packages the tests use (those that are missing; nothing is started)
+	@tests/kit/install.sh $(TEST_PACKAGES)
+
+.PHONY: test
+test: check packages ## all of it: check, then every test, against real Prometheus, Alertmanager and vmagent
+	$(BIN)/pytest --numprocesses=$(WORKERS) --dist=worksteal $(ARGS)
+
+.PHONY: check
+check: packages venv ## ruff and mypy
+	$(BIN)/ruff check proxy tests bench demo
+	$(BIN)/mypy
+	$(BIN)/mypy tests/kit tests/e2e demo
+
+# The shell becomes the demo, which dies with make: a recipe of its own would leave it behind after kill -9.
+.PHONY: demo
+demo: ## Prometheus, Alertmanager, an agent and promgate here; a token is rotated while you watch (ONCE=1: and ends)
+	@python=$$($(find_python)); [ -n "$$python" ] || { echo '$(NO_PYTHON)' >&2; exit 1; }; \
+	exec setpriv --pdeathsig KILL -- "$$python" -m demo --venv=$(VENV) \
+		$(if $(ONCE),--once,$(if $(DEMO_SECONDS),--seconds=$(DEMO_SECONDS)))
+
+.PHONY: bench
+bench: packages venv $(VENV)/.bench ## measure against nginx, HAProxy and Caddy (QUICK=1: two minutes)
+	@tests/kit/install.sh $(BENCH_PACKAGES)
+	$(BIN)/python -m bench $(if $(QUICK),--quick) $(ARGS)
+
+.PHONY: requirements
+requirements: venv ## resolve the pins anew (UPGRADE=1: to the newest versions), with hashes and nothing of this machine
+	@requirements/resolve.sh $(BIN)/python $(if $(UPGRADE),--upgrade)
+
+.PHONY: clean
+clean: ## remove what make made
+	rm -rf $(VENV) .demo build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(VENV)/.test: requirements/test.txt | packages
+	@python=$$($(find_python)); \
+	[ -n "$$python" ] || { echo '$(NO_PYTHON)' >&2; exit 1; }; \
+	$$python -m venv --clear $(VENV)
+	$(PIP) install --require-hashes -r requirements/test.txt
+	@touch $@
+
+$(VENV)/.promgate: pyproject.toml $(VENV)/.test
+	$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.bench: requirements/bench.txt $(VENV)/.test
+	$(PIP) install --require-hashes -r requirements/bench.txt
+	@touch $@
