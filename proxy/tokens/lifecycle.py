@@ -1,0 +1,198 @@
+"""The transitions of a name: create, rotate, revoke. Facts and time go in, the change to commit comes out.
+
+Rules that hold whatever the order of calls, and that tests/tokens/test_lifecycle.py plays at random:
+- a name has at most one current token, and all its tokens are of one kind until the last one is revoked;
+- a new token is accepted at once, before anybody has it;
+- a deadline, once set, is never moved later: not by a second rotation, not by a longer overlap;
+- a revocation is for good.
+
+A refusal is a value whose text tells the operator what to do.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from proxy.tokens.ports import Change
+from proxy.tokens.secret import SCHEME, Secret, mint
+from proxy.tokens.token import ACCEPTED, Token, TokenKind, TokenState, ended_at, state_at
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+#: Letters that need no quoting in a shell, a log line, a URL path or a YAML key.
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
+#: Each accepted token is one more that can leak; a name rotated faster than its overlap ends shows a mistake.
+MAX_PREVIOUS = 16
+#: Prometheus reads credentials_file at each request, but backs off for up to 5 s, and others restart to read theirs.
+SHORT_OVERLAP_S = 30.0
+_MAX_LIFETIME_S = 100 * 365 * 86400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The rules say no; the text says why and what to do."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """What to commit, and the secret to deliver once it is committed."""
+
+    change: Change
+    secret: Secret
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """One name in one line. `id` and `state` are of its current token, or of the newest where none is current."""
+
+    name: str
+    kind: TokenKind
+    id: str
+    state: TokenState
+    minted_at: float
+    expires_at: float | None
+    #: How many older tokens are still accepted, and when the last of them ends.
+    previous: int
+    previous_until: float | None
+
+
+def create(
+    name: str,
+    seen: tuple[Token, ...],
+    *,
+    kind: TokenKind,
+    now: float,
+    random: Callable[[int], bytes],
+    lifetime_s: float | None = None,
+) -> Issued | Refusal:
+    """The first token of a name, or a new beginning for one whose tokens are all revoked."""
+    if _NAME.fullmatch(name) is None:
+        return Refusal(f"{name[:80]!r} is not a name for a token: take 1 to 64 of the characters A-Z a-z 0-9 . _ -")
+    if _living(seen):
+        return Refusal(f"{name} has a token already: `promgate token rotate {name}` mints its successor")
+    if lifetime_s is not None and not 0 < lifetime_s <= _MAX_LIFETIME_S:
+        return Refusal("a token lives for more than 0s and at most 100 years; leave --expires out for one without end")
+    fresh, secret = _mint(name, kind, now, random, lifetime_s)
+    return Issued(Change(name, seen, (fresh,)), secret)
+
+
+def rotate(
+    name: str,
+    seen: tuple[Token, ...],
+    *,
+    now: float,
+    random: Callable[[int], bytes],
+    overlap_s: float,
+    max_overlap_s: float,
+) -> Issued | Refusal:
+    """Mint the successor, current at once; the token it replaces stays accepted for `overlap_s` and not longer.
+
+    The successor lives as long as its forerunner was meant to (`--expires 90d` renews itself with each rotation). An
+    expired current token may be rotated: the name then has a way in again, and the expired one stays out.
+    """
+    living = _living(seen)
+    if refusal := _cannot_rotate(name, seen, living) or _cannot_overlap(overlap_s, max_overlap_s):
+        return refusal
+    stepped_down = tuple(
+        replace(token, accepted_until=now + overlap_s) for token in living if token.accepted_until is None
+    )
+    kept = (*stepped_down, *(token for token in living if token.accepted_until is not None))
+    previous = [token for token in kept if state_at(token, now) is TokenState.PREVIOUS]
+    if len(previous) > MAX_PREVIOUS:
+        first = min(previous, key=lambda token: ended_at(token) or 0.0)
+        wait_s = (ended_at(first) or now) - now
+        return Refusal(
+            f"{name} would have more than {MAX_PREVIOUS} previous tokens: wait {wait_s:.0f} s until {first.id} ends, "
+            f"or end one now with `promgate token revoke {name} --id ID` (`promgate token show {name}` lists them)"
+        )
+    newest = seen[-1]
+    lifetime_s = None if newest.expires_at is None else newest.expires_at - newest.minted_at
+    fresh, secret = _mint(name, newest.kind, now, random, lifetime_s)
+    return Issued(Change(name, seen, (*stepped_down, fresh)), secret)
+
+
+def revoke(name: str, seen: tuple[Token, ...], *, now: float, token_id: str | None = None) -> Change | Refusal:
+    """End one token of a name, or all of them, at once and for good. Retired ones too: they are no longer held."""
+    if not seen:
+        return unknown(name)
+    chosen = [token for token in seen if token_id is None or token.id == token_id]
+    if not chosen:
+        return Refusal(f"{name} has no token {token_id!r}: `promgate token show {name}` lists its ids")
+    ending = _living(tuple(chosen))
+    if not ending:
+        what = f"every token of {name}" if token_id is None else f"{token_id} of {name}"
+        return Refusal(f"nothing to do: {what} is revoked already")
+    return Change(name, seen, tuple(replace(token, revoked_at=now) for token in ending))
+
+
+def advice_on(overlap_s: float) -> str | None:
+    """What an operator should know about a lawful but unusual overlap."""
+    if overlap_s >= SHORT_OVERLAP_S:
+        return None
+    return (
+        f"an overlap under {SHORT_OVERLAP_S:.0f}s is short: a sender that has not taken the new token by then is "
+        "held with 503 until it has"
+    )
+
+
+def summarize(seen: tuple[Token, ...], now: float) -> Summary:
+    """One line about a name that has at least one token."""
+    current = next((token for token in seen if state_at(token, now) is TokenState.CURRENT), seen[-1])
+    others = [token for token in seen if token is not current and state_at(token, now) in ACCEPTED]
+    return Summary(
+        name=current.name,
+        kind=current.kind,
+        id=current.id,
+        state=state_at(current, now),
+        minted_at=current.minted_at,
+        expires_at=current.expires_at,
+        previous=len(others),
+        previous_until=max((end for token in others if (end := ended_at(token)) is not None), default=None),
+    )
+
+
+def _mint(
+    name: str, kind: TokenKind, now: float, random: Callable[[int], bytes], lifetime_s: float | None
+) -> tuple[Token, Secret]:
+    minted = mint(kind, random)
+    expires_at = None if lifetime_s is None else now + lifetime_s
+    token = Token(minted.id, name, kind, minted.digest, SCHEME, minted_at=now, current_from=now, expires_at=expires_at)
+    return token, minted.secret
+
+
+def _living(seen: tuple[Token, ...]) -> tuple[Token, ...]:
+    return tuple(token for token in seen if token.revoked_at is None)
+
+
+def unknown(name: str) -> Refusal:
+    """What is said of a name that has no token."""
+    return Refusal(f"there is no token named {name[:80]!r}: `promgate token list` shows the names")
+
+
+def _cannot_rotate(name: str, seen: tuple[Token, ...], living: tuple[Token, ...]) -> Refusal | None:
+    if not seen:
+        return unknown(name)
+    if not living:
+        return Refusal(f"every token of {name} is revoked: `promgate token create {name}` begins anew")
+    # A stray one must not block in silence, nor be overtaken: whoever minted it is about to hand it out.
+    pending = next((token for token in living if token.current_from is None), None)
+    if pending is not None:
+        return Refusal(
+            f"{name} has the pending token {pending.id}, a rotation that has not ended: let it end, or give it up with "
+            f"`promgate token revoke {name} --id {pending.id}`"
+        )
+    return None
+
+
+def _cannot_overlap(overlap_s: float, max_overlap_s: float) -> Refusal | None:
+    if 0 <= overlap_s <= max_overlap_s:
+        return None
+    return Refusal(
+        f"an overlap of {overlap_s:.0f} s is over tokens.max_overlap ({max_overlap_s:.0f} s), the longest time that an "
+        "old token may stay in use: take a shorter one, or raise max_overlap in the config"
+    )
