@@ -1,0 +1,143 @@
+"""All that was configured, compiled for one look-up each. Made by `config.build`, replaced whole, never changed."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class RouteKind(enum.Enum):
+    """What a client on this route does with an answer; remote-write senders drop data on most refusals."""
+
+    PLAIN = "plain"
+    REMOTE_WRITE = "remote_write"
+
+
+class Way(enum.Enum):
+    """A way in. The value is the word of the configuration (`auth: [...]`)."""
+
+    WRITE_TOKEN = "write_token"  # noqa: S105 - the name of a method, not a secret
+    BEARER = "bearer"
+    BASIC = "basic"
+    JWT = "jwt"
+    NONE = "none"
+
+    # Enum's own hash is a Python function; a way is looked up for each request.
+    __hash__ = object.__hash__
+
+
+class Upstream(NamedTuple):
+    """An HTTP/1.1 server reached over plain TCP."""
+
+    host: str
+    port: int
+
+    @property
+    def authority(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimit:
+    """`rate` requests per `interval_s`, `burst` at once. `max_delay_s` > 0: wait that long before refusing."""
+
+    rate: float
+    interval_s: float
+    burst: int
+    by_identity: bool = True
+    max_delay_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Who may pass a route: a role, and the methods it may use there (None: all that the route takes)."""
+
+    role: str
+    methods: frozenset[bytes] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One prefix of the public listener and what stands behind it. `methods` None: any method that is not refused."""
+
+    name: str
+    path: str
+    upstream: Upstream
+    kind: RouteKind = RouteKind.PLAIN
+    ways: frozenset[Way] = frozenset()
+    rules: tuple[Rule, ...] = ()
+    methods: frozenset[bytes] | None = None
+    rate_limit: RateLimit | None = None
+    max_body_bytes: int = 32 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Deadlines of the data plane, in seconds. docs/behaviour.md tells what each one cuts."""
+
+    tls_handshake: float = 10.0
+    header: float = 10.0
+    idle: float = 330.0
+    body: float = 30.0
+    connect: float = 3.0
+    response: float = 300.0
+    stream: float = 3600.0
+    send: float = 60.0
+    linger: float = 2.0
+    upstream_idle: float = 55.0
+    drain: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How much of anything one peer, or all together, may hold."""
+
+    body_min_rate_bytes: int = 500
+    max_connections: int = 20_000
+    max_connections_per_ip: int = 2_000
+    guesses: RateLimit = RateLimit(rate=10, interval_s=1.0, burst=20, by_identity=False)
+
+
+@dataclass(frozen=True, slots=True)
+class JwtIssuer:
+    """Whose signed tokens are believed: exact `issuer` and `audience`, keys from a JWKS document.
+
+    `jwks` is the document's text; `jwks_file` is where it was read from, to be read again when it changes.
+    """
+
+    issuer: str
+    audience: str
+    jwks: str
+    algorithms: tuple[str, ...] = ("ES256", "RS256")
+    jwks_file: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRules:
+    """The times of a token's life, in seconds."""
+
+    overlap_s: float = 24 * 3600.0
+    max_overlap_s: float = 7 * 24 * 3600.0
+    retry_grace_s: float = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The configuration as the gate and the relay use it.
+
+    `users` maps a name to its bcrypt hashes; `roles` maps an identity (`basic:NAME`, `token:NAME`, `jwt:SUB`)
+    to its roles. `routes` keep the order of the file; `gate.routing` picks the longest whole-segment prefix.
+    """
+
+    routes: tuple[Route, ...]
+    users: Mapping[str, tuple[bytes, ...]] = field(default_factory=dict, repr=False)
+    roles: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    token_rules: TokenRules = field(default_factory=TokenRules)
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    bounds: Bounds = field(default_factory=Bounds)
+    jwt_issuers: tuple[JwtIssuer, ...] = ()

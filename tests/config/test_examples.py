@@ -1,0 +1,27 @@
+"""Each file in config/ loads, beside a directory of certificates, as it stands and without a warning."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from proxy.config.read import load
+
+EXAMPLES = sorted((Path(__file__).parents[2] / "config").glob("*.yml"))
+
+
+def test_there_are_examples():
+    assert {path.name for path in EXAMPLES} >= {"promgate.yml", "minimal.yml", "plaintext-loopback.yml"}
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
+def test_example(example, tmp_path, certs):
+    shutil.copytree(certs, tmp_path / "certs")
+    directory = tmp_path / "config"
+    directory.mkdir()
+    shutil.copy(example, directory)
+    (directory / "id.example.net.jwks.json").write_text('{"keys": [{"kty": "EC", "crv": "P-256"}]}')
+    loaded = load(directory / example.name)
+    assert loaded.snapshot.routes
+    assert loaded.warnings == []
