@@ -11,19 +11,24 @@ from __future__ import annotations
 import asyncio
 import logging
 from concurrent.futures import ThreadPoolExecutor
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from proxy.tokens.ports import StoreError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from proxy.tokens.book import TokenBook
     from proxy.tokens.ports import Changes, TokenStore
     from proxy.tokens.token import Token
 
 _log = logging.getLogger("promgate.store")
 
-#: A poll of an unchanged store costs 20 us in the thread; a revocation whose nudge got lost is in use within this time.
+#: A revocation whose nudge got lost is in use within this time.
 POLL_S = 0.2
+#: A store that looks unchanged is read this often all the same.
+READ_EACH_S = 1.0
 #: While the store cannot be read, the poll slows down to this: a failing disk is not helped by 5 reads a second.
 MAX_POLL_S = 5.0
 #: Who shows an unknown token does not wait longer than this for a look at the store.
@@ -35,8 +40,17 @@ READ_TIMEOUT_S = 4.0
 class StoreWatch:
     """`start`, then `sync` and `find` at will, then `stop`. The caller opens the store before and closes it after."""
 
-    def __init__(self, store: TokenStore, book: TokenBook, *, poll_s: float = POLL_S) -> None:
+    def __init__(
+        self,
+        store: TokenStore,
+        book: TokenBook,
+        *,
+        poll_s: float = POLL_S,
+        look: Callable[[], object] | None = None,
+    ) -> None:
+        """`look`: a sign that differs once the store may have changed, cheap enough for the event loop."""
         self._store = store
+        self._look = look
         self._book = book
         self._poll_s = poll_s
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
@@ -93,10 +107,18 @@ class StoreWatch:
 
     async def _follow(self) -> None:
         wait_s = self._poll_s
+        seen, read_at = None, 0.0
         while True:
             await asyncio.sleep(wait_s)
+            sign = self._look() if self._look is not None else None
+            if sign is not None and sign == seen and monotonic() < read_at + READ_EACH_S:
+                continue
+            seen, read_at = sign, monotonic()
             failure = await self._refresh()
-            wait_s = self._poll_s if failure is None else min(wait_s * 2, MAX_POLL_S)
+            if failure is None:
+                wait_s = self._poll_s
+            else:
+                wait_s, seen = min(wait_s * 2, MAX_POLL_S), None
 
     async def _refresh(self) -> StoreError | None:
         """One read that begins after this call."""

@@ -282,3 +282,11 @@ def test_following_an_unchanged_store_reads_no_rows(filled):
         (select,) = [sql for sql in statements if "FROM token" in sql]
         ((*_, plan),) = store._db.execute(f"EXPLAIN QUERY PLAN {select}").fetchall()
         assert plan.startswith("SEARCH token USING INDEX token_by_generation")
+
+
+def test_a_look_tells_that_another_process_committed(store, path):
+    before = store.look()
+    assert store.look() == before
+    with closing(open_store(path)) as other:
+        committed(other, "prom")
+        assert store.look() != before

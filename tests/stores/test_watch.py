@@ -43,8 +43,8 @@ class Disk(MemoryStore):
 
 
 @asynccontextmanager
-async def watching(store, book, poll_s=NEVER_S):
-    watch = StoreWatch(store, book, poll_s=poll_s)
+async def watching(store, book, poll_s=NEVER_S, look=None):
+    watch = StoreWatch(store, book, poll_s=poll_s, look=look)
     await watch.start()
     try:
         yield watch
@@ -98,6 +98,39 @@ def test_the_poll_takes_in_what_others_commit(loop, disk, book):
             disk.commit(rotate("a", disk.named("a"), now=5.0).change)
             await until(lambda: len(book) == 2)
             assert sorted(state_at(token, 6.0) for token in book.tokens.values()) == ["current", "previous"]
+
+    run(loop, main)
+
+
+@on_both_loops
+def test_a_store_that_looks_unchanged_is_not_read_at_each_poll(loop, disk, book):
+    sign = ["as it was"]
+    looks = 0
+
+    def look():
+        nonlocal looks
+        looks += 1
+        return sign[0]
+
+    async def main():
+        async with watching(disk, book, poll_s=0.001, look=look):
+            await until(lambda: looks > 20)
+            assert disk.reads <= 2  # at the start, and at the first look
+            committed(disk, "a")
+            sign[0] = "changed"
+            await until(lambda: book.generation == 1)
+
+    run(loop, main)
+
+
+@on_both_loops
+def test_a_store_that_looks_unchanged_is_read_now_and_then(loop, disk, book, monkeypatch):
+    monkeypatch.setattr(watch_module, "READ_EACH_S", 0.02)
+
+    async def main():
+        async with watching(disk, book, poll_s=0.001, look=lambda: "as it was"):
+            committed(disk, "a")  # in the same tick of the file system's clock, and of the same size
+            await until(lambda: book.generation == 1)
 
     run(loop, main)
 
