@@ -1,0 +1,197 @@
+"""Who is asking: one credential -> an identity, a denial, or a question. What memory knows costs one look-up."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from proxy.gate.ask import ABSENT, BUSY, UNREADABLE, CheckPassword, FindToken, JwtClaims, VerifyJwt
+from proxy.gate.credentials import ShownJwt, ShownPassword, ShownToken
+from proxy.gate.decision import Deny, Identity, Need, Reason
+from proxy.gate.limit import address_key
+from proxy.gate.snapshot import RouteKind, Way
+from proxy.tokens.token import TokenKind, TokenState, ended_at, is_accepted, state_at
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from proxy.gate.ask import Answer, Question
+    from proxy.gate.credentials import Shown
+    from proxy.gate.memory import Memory
+    from proxy.gate.snapshot import Route, Snapshot
+    from proxy.tokens.token import Token
+
+_ANYONE = Identity("anyone", frozenset({"anyone"}), Way.NONE)
+_NO_ROLES: frozenset[str] = frozenset()
+_WRITE_ROLES = frozenset({"write"})
+_WAY_OF = {TokenKind.WRITE: Way.WRITE_TOKEN, TokenKind.READER: Way.BEARER}
+#: The hash of 32 random bytes that nobody kept: an unknown user must take as long as a known one.
+_DECOY = b"$2b$10$pxhE5hFt.bIIaXxedjbtVuKn4uIH9WmF8qjRavOUpjBVGKnh3woDm"
+#: Clocks differ (RFC 7519 4.1.5); what is just past its end is held and not lost, so `exp` needs no such leeway.
+_CLOCK_SKEW_S = 60.0
+#: For how long after its end a token on a write route means "fetch a fresh one" and not "never".
+_JWT_GRACE_S = 300.0
+
+
+class Authenticator:
+    """Compiled for one Snapshot; the memory it looks into is the process's."""
+
+    __slots__ = ("_decoys", "_guesses", "_identities", "_issuers", "_memory", "_snapshot")
+
+    def __init__(self, snapshot: Snapshot, memory: Memory) -> None:
+        self._snapshot = snapshot
+        self._memory = memory
+        self._guesses = memory.meter("guesses", snapshot.bounds.guesses)
+        self._identities: dict[str, Identity] = {}
+        self._issuers = frozenset((one.issuer, one.audience) for one in snapshot.jwt_issuers)
+        self._decoys = _decoys(snapshot.users.values())
+
+    def identify(
+        self, route: Route, shown: Shown | None, ip: str, at: float, now: float, facts: Mapping[Question, Answer]
+    ) -> Identity | Deny | Need:
+        """`at` is monotonic, for limits; `now` is unix time, for the life of tokens."""
+        if shown is None or Way.NONE in route.ways:
+            return _ANYONE if Way.NONE in route.ways else Deny(Reason.NO_CREDENTIAL, route)
+        if shown.__class__ is ShownToken:
+            token = self._memory.book.find(shown.digest)
+            if token is not None:
+                return self._known_token(route, token, now)
+            return self._unknown_token(route, shown, ip, at, facts)
+        if isinstance(shown, ShownPassword):
+            return self._password(route, shown, ip, at, facts)
+        if isinstance(shown, ShownJwt):
+            return self._jwt(route, shown, ip, at, now, facts)
+        return Deny(Reason.BAD_CREDENTIAL, route)
+
+    def _known_token(self, route: Route, token: Token, now: float) -> Identity | Deny:
+        identity = self._identities.get(token.id) or self._token_identity(token)
+        if not is_accepted(token, now):
+            return Deny(self._ended(route, token, identity.way, now), route, identity=identity)
+        if identity.way not in route.ways:
+            return Deny(Reason.NOT_ALLOWED, route, identity=identity)
+        return identity
+
+    def _ended(self, route: Route, token: Token, way: Way, now: float) -> Reason:
+        if state_at(token, now) is TokenState.REVOKED:
+            return Reason.TOKEN_REVOKED
+        held = route.kind is RouteKind.REMOTE_WRITE and way in route.ways
+        ended = ended_at(token) or 0.0
+        if held and now < ended + self._snapshot.token_rules.retry_grace_s:
+            # Nothing is let in, and nothing is lost: senders drop a batch on 401, and keep it on 503.
+            return Reason.TOKEN_RETIRED
+        return Reason.TOKEN_ENDED
+
+    def _unknown_token(
+        self, route: Route, shown: ShownToken, ip: str, at: float, facts: Mapping[Question, Answer]
+    ) -> Deny | Need:
+        book = self._memory.book
+        takes_tokens = Way.WRITE_TOKEN in route.ways or Way.BEARER in route.ways
+        if takes_tokens and route.kind is RouteKind.REMOTE_WRITE and not len(book):
+            # A volume that was lost must not make every sender drop what it holds.
+            return Deny(Reason.STORE_EMPTY, route)
+        question = FindToken(shown.digest)
+        answer = facts.get(question)
+        if answer == UNREADABLE:
+            return Deny(Reason.STORE_UNREADABLE, route)
+        if answer == BUSY:
+            return Deny(Reason.BUSY, route)
+        if not takes_tokens or not shown.minted or answer == ABSENT:
+            return self._wrong(route, ip, at)
+        if not book.readable:
+            return Deny(Reason.STORE_UNREADABLE, route)
+        return self._ask(route, question, ip, at)
+
+    def _password(
+        self, route: Route, shown: ShownPassword, ip: str, at: float, facts: Mapping[Question, Answer]
+    ) -> Identity | Deny | Need:
+        if Way.BASIC not in route.ways:
+            return Deny(Reason.WAY_NOT_OPEN, route)
+        passwords = self._memory.passwords
+        hashes = self._snapshot.users.get(shown.user)
+        if hashes is not None and passwords.knows(shown, hashes, at):
+            return self._identity(f"basic:{shown.user}")
+        question = CheckPassword(hashes or self._decoys, shown.password)
+        answer = facts.get(question)
+        if answer is None:
+            if hashes is not None and passwords.knew(shown, hashes):
+                return Need(question, route)
+            return self._ask(route, question, ip, at)
+        if answer == BUSY:
+            return Deny(Reason.BUSY, route)
+        if answer is not True or hashes is None:
+            return self._wrong(route, ip, at)
+        passwords.remember(shown, hashes, at)
+        return self._identity(f"basic:{shown.user}")
+
+    def _jwt(
+        self, route: Route, shown: ShownJwt, ip: str, at: float, now: float, facts: Mapping[Question, Answer]
+    ) -> Identity | Deny | Need:
+        if Way.JWT not in route.ways:
+            return Deny(Reason.WAY_NOT_OPEN, route)
+        jwts = self._memory.jwts
+        claims = jwts.find(shown.digest, at)
+        if claims is None or not self._believes(claims):
+            question = VerifyJwt(shown.text)
+            answer = facts.get(question)
+            if answer is None:
+                return Need(question, route) if jwts.knew(shown.digest) else self._ask(route, question, ip, at)
+            if answer == BUSY:
+                return Deny(Reason.BUSY, route)
+            if not isinstance(answer, JwtClaims) or not self._believes(answer):
+                jwts.forget(shown.digest)
+                return self._wrong(route, ip, at)
+            jwts.remember(shown.digest, answer, at)
+            claims = answer
+        if now < claims.not_before - _CLOCK_SKEW_S:
+            return self._wrong(route, ip, at)
+        return self._jwt_identity(route, claims, now)
+
+    def _believes(self, claims: JwtClaims) -> bool:
+        """A reload may have ended what was believed when the token was verified."""
+        return (claims.issuer, claims.audience) in self._issuers
+
+    def _jwt_identity(self, route: Route, claims: JwtClaims, now: float) -> Identity | Deny:
+        name = f"jwt:{claims.subject}"
+        roles = self._snapshot.roles.get(name, _NO_ROLES)
+        identity = Identity(name, roles | _WRITE_ROLES if claims.writes else roles, Way.JWT)
+        if now < claims.expires_at:
+            return identity
+        held = route.kind is RouteKind.REMOTE_WRITE and now < claims.expires_at + _JWT_GRACE_S
+        return Deny(Reason.JWT_EXPIRED if held else Reason.TOKEN_ENDED, route, identity=identity)
+
+    def _ask(self, route: Route, question: Question, ip: str, at: float) -> Deny | Need:
+        """A guess must be cheaper for us than for the guesser: it is charged before any work is done for it."""
+        wait = self._guesses.spend(address_key(ip), at)
+        if wait:
+            return Deny(Reason.TOO_MANY_GUESSES, route, retry_after_s=wait)
+        return Need(question, route)
+
+    def _wrong(self, route: Route, ip: str, at: float) -> Deny:
+        """A wrong guess is charged (again); the answer is the same for each kind of wrong."""
+        key = address_key(ip)
+        wait = self._guesses.owes(key, at)
+        self._guesses.charge(key, at)
+        if wait:
+            return Deny(Reason.TOO_MANY_GUESSES, route, retry_after_s=wait)
+        return Deny(Reason.BAD_CREDENTIAL, route)
+
+    def _token_identity(self, token: Token) -> Identity:
+        name = f"token:{token.name}"
+        roles = self._snapshot.roles.get(name, _NO_ROLES)
+        if token.kind is TokenKind.WRITE:
+            roles |= _WRITE_ROLES
+        identity = self._identities[token.id] = Identity(name, roles, _WAY_OF[token.kind], token.id)
+        return identity
+
+    def _identity(self, name: str) -> Identity:
+        identity = self._identities.get(name)
+        if identity is None:
+            identity = self._identities[name] = Identity(name, self._snapshot.roles.get(name, _NO_ROLES), Way.BASIC)
+        return identity
+
+
+def _decoys(users: Iterable[tuple[bytes, ...]]) -> tuple[bytes, ...]:
+    """What an unknown user's password is held against: as many hashes, of the same costs, as most users have."""
+    costs = Counter(tuple(one[4:6] for one in hashes) for hashes in users if hashes)
+    usual = costs.most_common(1)[0][0] if costs else (_DECOY[4:6],)
+    return tuple(_DECOY[:4] + cost + _DECOY[6:] for cost in usual)

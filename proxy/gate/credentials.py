@@ -1,0 +1,77 @@
+"""What was shown: one Authorization value -> one credential. The credential shown picks the method, once."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from dataclasses import dataclass, field
+
+from proxy.tokens.secret import digest, looks_minted
+
+_MAX_BYTES = 4096
+#: A JWT begins with the base64url of `{"` (RFC 7515 3.1); no token of ours does.
+_JWT_START = b"eyJ"
+
+
+@dataclass(frozen=True, slots=True)
+class ShownToken:
+    """An opaque token, as a bearer or as a basic password. `minted`: prefix and checksum are ours."""
+
+    digest: bytes
+    minted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ShownPassword:
+    user: str
+    password: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ShownJwt:
+    """A signed token. `digest` is the SHA-256 of its text, by which it is remembered once it was verified."""
+
+    text: bytes = field(repr=False)
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Malformed:
+    """Something that no method can take."""
+
+
+Shown = ShownToken | ShownPassword | ShownJwt | Malformed
+_MALFORMED = Malformed()
+
+
+def read_credential(value: bytes) -> Shown:
+    """The credential in the value of an Authorization field (RFC 9110 11.4, RFC 6750 2.1, RFC 7617)."""
+    scheme, _, rest = value.partition(b" ")
+    scheme = scheme.lower()
+    rest = rest.strip(b" ")
+    if not rest or len(value) > _MAX_BYTES:
+        return _MALFORMED
+    if scheme == b"bearer":
+        if rest.startswith(_JWT_START) and rest.count(b".") == 2:
+            return ShownJwt(rest, digest(rest))
+        return ShownToken(digest(rest), looks_minted(rest))
+    if scheme == b"basic":
+        return _read_basic(rest)
+    return _MALFORMED
+
+
+def _read_basic(encoded: bytes) -> Shown:
+    try:
+        clear = base64.b64decode(encoded, validate=True)
+        user, colon, password = clear.partition(b":")
+        name = user.decode()
+        password.decode()
+    except (binascii.Error, UnicodeDecodeError):
+        return _MALFORMED
+    if not colon or b"\0" in clear or b"\n" in clear or b"\r" in clear:
+        return _MALFORMED
+    if base64.b64encode(clear) != encoded:  # b64decode takes too much padding, and bits that mean nothing
+        return _MALFORMED
+    if looks_minted(password):
+        return ShownToken(digest(password), minted=True)
+    return ShownPassword(name, password)

@@ -1,0 +1,43 @@
+"""What changes in a head on its way: the names that no client may set, and the lines we add ourselves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from proxy.wire.head import RequestHead
+
+#: Names by which upstreams learn who is asking or where from: only we may say so.
+IDENTITY_FIELDS = frozenset(
+    name.encode()
+    for name in """
+    forwarded x-forwarded x-forwarded-for x-forwarded-host x-forwarded-port x-forwarded-proto x-forwarded-protocol
+    x-forwarded-scheme x-forwarded-ssl x-forwarded-server x-forwarded-prefix x-forwarded-uri x-forwarded-path
+    x-forwarded-method x-forwarded-user x-forwarded-email x-forwarded-groups x-forwarded-preferred-username
+    x-forwarded-access-token x-forwarded-client-cert x-real-ip x-client-ip x-cluster-client-ip client-ip
+    true-client-ip cf-connecting-ip x-original-url x-original-uri x-original-host x-rewrite-url x-host
+    x-remote-user remote-user x-user x-auth-request-user x-auth-request-email x-auth-request-groups
+    x-webauth-user x-scope-orgid x-promgate-identity x-promgate-roles x-promgate-token-id x-promgate-request-id
+    x-ssl-client-cert x-client-cert ssl-client-cert x-http-method-override x-http-method x-method-override
+    """.split()
+)
+
+def upstream_head(head: RequestHead, peer_lines: bytes) -> list[bytes]:
+    """The head for the upstream in pieces; framing is written by us, from what was decided and not what was said.
+
+    `peer_lines` are the X-Forwarded lines of the connection and the blank line, made once per connection.
+    Takes over `head.sent`.
+    """
+    pieces = head.sent
+    if head.chunked:
+        pieces.append(b"Transfer-Encoding: chunked\r\n")
+    elif head.length >= 0:
+        pieces.append(b"Content-Length: %d\r\n" % head.length)
+    if head.minor == 0:
+        pieces.append(b"Connection: close\r\n")
+    pieces.append(peer_lines)
+    return pieces
+
+
+def peer_lines(ip: str, scheme: str) -> bytes:
+    return f"X-Forwarded-For: {ip}\r\nX-Forwarded-Proto: {scheme}\r\n\r\n".encode()

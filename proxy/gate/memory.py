@@ -1,0 +1,32 @@
+"""What the gate remembers between requests. Changed only by the gate and by the store's news; survives a reload."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from proxy.gate.limit import Meter
+from proxy.gate.verified import VerifiedJwts, VerifiedPasswords
+from proxy.tokens.book import TokenBook
+
+if TYPE_CHECKING:
+    from proxy.gate.snapshot import RateLimit
+
+
+class Memory:
+    """`key` is 32 random bytes of this process, for the hashes of remembered passwords."""
+
+    __slots__ = ("_meters", "book", "jwts", "passwords")
+
+    def __init__(self, key: bytes) -> None:
+        self.book = TokenBook()
+        self.passwords = VerifiedPasswords(key)
+        self.jwts = VerifiedJwts()
+        self._meters: dict[tuple[str, RateLimit], Meter] = {}
+
+    def meter(self, name: str, limit: RateLimit) -> Meter:
+        """The debts of this limit; the same ones as before a reload that left it alone."""
+        meter = self._meters.get((name, limit))
+        if meter is None:
+            self._meters = {key: kept for key, kept in self._meters.items() if key[0] != name}
+            meter = self._meters[name, limit] = Meter(limit)
+        return meter

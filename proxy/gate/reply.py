@@ -1,0 +1,120 @@
+"""The ONE table from a reason to what a client is told.
+
+Senders decide by the status what happens to their data (docs/senders.md): on a remote_write route "not now" is
+503 + Retry-After and "never" is 401, 403 or 413; no redirect, no 408, no 429, no HTML. The first line of the
+text appears in a sender's log: it says what to do. The text is the same for every kind of wrong credential.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from proxy.gate.decision import Reason
+from proxy.gate.snapshot import RouteKind, Way
+
+if TYPE_CHECKING:
+    from proxy.gate.decision import Deny
+    from proxy.gate.snapshot import Route
+
+#: OK, CLIENT_GONE and CLIENT_LATE have no entry: there is nothing, or nobody, to tell.
+_CREDENTIAL = "promgate: no valid credential; check the token or password that this client sends"
+_TEXT: dict[Reason, tuple[int, str]] = {
+    Reason.HEALTH: (200, "ok"),
+    Reason.OPTIONS: (204, ""),
+    Reason.NO_ROUTE: (404, "promgate: no route for this path; check the URL's prefix"),
+    Reason.BLOCKED: (403, "promgate: this endpoint is closed"),
+    Reason.METHOD_UNKNOWN: (501, "promgate: unknown method"),
+    Reason.METHOD_NOT_TAKEN: (405, "promgate: this route does not take this method"),
+    Reason.NO_CREDENTIAL: (401, "promgate: a credential is needed; none was sent"),
+    Reason.BAD_CREDENTIAL: (401, _CREDENTIAL),
+    Reason.WAY_NOT_OPEN: (401, _CREDENTIAL),
+    Reason.TOKEN_ENDED: (401, _CREDENTIAL),
+    Reason.TOKEN_REVOKED: (401, _CREDENTIAL),
+    Reason.NOT_ALLOWED: (403, "promgate: this identity may not do this here"),
+    Reason.TOKEN_RETIRED: (503, "promgate: this token was replaced; give this sender the new one to let its data flow"),
+    Reason.JWT_EXPIRED: (503, "promgate: this token has just expired; send a fresh one"),
+    Reason.STORE_EMPTY: (503, "promgate: no token is known here yet; create one with 'promgate token create'"),
+    Reason.STORE_UNREADABLE: (503, "promgate: the token store cannot be read; see promgate's log"),
+    Reason.TOO_MANY_GUESSES: (429, "promgate: too many failed attempts from this address; wait"),
+    Reason.OVER_RATE: (429, "promgate: too many requests; slow down"),
+    Reason.BUSY: (503, "promgate: too many logins at once; try again"),
+    Reason.BODY_TOO_LARGE: (413, "promgate: the body is larger than this route takes"),
+    Reason.UNLAWFUL: (400, "promgate: malformed request"),
+    Reason.UPSTREAM_REFUSED: (502, "promgate: the upstream cannot be reached"),
+    Reason.UPSTREAM_BROKE: (502, "promgate: the upstream broke off or sent what is not HTTP"),
+    Reason.UPSTREAM_REDIRECTS: (502, "promgate: the upstream redirects writes; correct the upstream's URL or prefix"),
+    Reason.UPSTREAM_LATE: (504, "promgate: the upstream did not answer in time"),
+    Reason.DRAINING: (503, "promgate: shutting down; try again"),
+}
+#: Told otherwise where a sender would drop its data for it.
+_WRITE_STATUS = {Reason.TOO_MANY_GUESSES: 503, Reason.OVER_RATE: 503}
+
+_PHRASE = {
+    200: "OK", 204: "No Content", 400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found",
+    405: "Method Not Allowed", 411: "Length Required", 413: "Content Too Large", 414: "URI Too Long",
+    417: "Expectation Failed", 429: "Too Many Requests", 431: "Request Header Fields Too Large",
+    501: "Not Implemented", 502: "Bad Gateway", 503: "Service Unavailable", 504: "Gateway Timeout",
+    505: "HTTP Version Not Supported",
+}  # fmt: skip
+_RETRY_AFTER_S = (5.0, 30.0)
+
+
+def status_of(reason: Reason, route: Route | None) -> int:
+    if route is not None and route.kind is RouteKind.REMOTE_WRITE and reason in _WRITE_STATUS:
+        return _WRITE_STATUS[reason]
+    return _TEXT[reason][0]
+
+
+def build_denial(deny: Deny, *, jitter: float, close: bool, head_only: bool) -> tuple[int, bytes]:
+    """(status, the whole answer). `jitter` in 0..1 spreads Retry-After over 5 to 30 s; a body is left out for HEAD."""
+    route = deny.route
+    status = status_of(deny.reason, route)
+    fields = []
+    if status == 401:
+        fields.append(f"WWW-Authenticate: {_challenge(route)}")
+    elif status == 405 and route is not None:
+        taken = route.methods or frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"})
+        fields.append("Allow: " + ", ".join(sorted(method.decode() for method in taken)))
+    elif status in {429, 502, 503, 504}:
+        wait_s = deny.retry_after_s
+        if route is not None and route.kind is RouteKind.REMOTE_WRITE:
+            wait_s = min(wait_s, _RETRY_AFTER_S[1])
+        fields.append(f"Retry-After: {_retry_after(wait_s, jitter)}")
+    return status, build_answer(status, _TEXT[deny.reason][1], fields, close=close, head_only=head_only)
+
+
+def build_answer(status: int, text: str, fields: list[str], *, close: bool, head_only: bool = False) -> bytes:
+    """An answer of our own: one line of plain text, never HTML, never a cookie."""
+    body = f"{text}\n".encode() if text else b""
+    lines = [f"HTTP/1.1 {status} {_PHRASE[status]}", *fields]
+    if status != 204:
+        lines += ["Content-Type: text/plain; charset=utf-8", f"Content-Length: {len(body)}"]
+    if close:
+        lines.append("Connection: close")
+    return "\r\n".join([*lines, "", ""]).encode() + (b"" if head_only else body)
+
+
+def build_refusal(status: int, text: str) -> bytes:
+    """The answer to bytes that are not a lawful request; the connection ends with it."""
+    return build_answer(status, f"promgate: {text}", [], close=True)
+
+
+def build_local(reason: Reason, *, close: bool, head_only: bool) -> tuple[int, bytes]:
+    """The answer that promgate gives itself: to health checks, and to `OPTIONS *`."""
+    status, text = _TEXT[reason]
+    fields = ["Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"] if reason is Reason.OPTIONS else []
+    return status, build_answer(status, text, fields, close=close, head_only=head_only)
+
+
+def _retry_after(wait_s: float, jitter: float) -> int:
+    """Whole seconds: a sender takes it literally and it blocks its shard, so never under 5; see above for the most."""
+    low, high = _RETRY_AFTER_S
+    return max(math.ceil(wait_s), round(low + (high - low) * jitter)) if wait_s <= high else math.ceil(wait_s)
+
+
+def _challenge(route: Route | None) -> str:
+    """RFC 9110 11.6.1; a browser asks for a password only where one is taken."""
+    if route is not None and Way.BASIC in route.ways:
+        return 'Basic realm="promgate", charset="UTF-8"'
+    return 'Bearer realm="promgate"'

@@ -1,0 +1,80 @@
+"""What was verified a moment ago: one hash per request instead of 60 ms of bcrypt, or 100 us of a signature.
+
+Trust ends after a while and the memory goes on: what was verified once is no guess when it is verified again,
+so that a guesser behind the same address cannot lock out who has been here before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from proxy.gate.ask import JwtClaims
+    from proxy.gate.credentials import ShownPassword
+
+_LIFE_S = 60.0
+#: A key that its issuer has withdrawn is believed for no longer.
+_JWT_LIFE_S = 300.0
+_MAX_ENTRIES = 10_000
+
+
+class VerifiedPasswords:
+    """A bounded memory of (user, hashes, password). `key` is 32 random bytes of this process.
+
+    A changed hash is another entry, so that a reload needs no flush. The parts are length-delimited:
+    exporter-toolkit joined them plainly once, and one user's entry could stand for another (CVE-2022-46146).
+    """
+
+    __slots__ = ("_key", "_until")
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+        self._until: dict[bytes, float] = {}
+
+    def knows(self, shown: ShownPassword, hashes: tuple[bytes, ...], at: float) -> bool:
+        return self._until.get(self._mark(shown, hashes), at) > at
+
+    def knew(self, shown: ShownPassword, hashes: tuple[bytes, ...]) -> bool:
+        """True for what was right once, however long ago: to be checked again, but no guess."""
+        return self._mark(shown, hashes) in self._until
+
+    def remember(self, shown: ShownPassword, hashes: tuple[bytes, ...], at: float) -> None:
+        mark = self._mark(shown, hashes)
+        self._until.pop(mark, None)
+        if len(self._until) >= _MAX_ENTRIES:
+            del self._until[next(iter(self._until))]
+        self._until[mark] = at + _LIFE_S
+
+    def _mark(self, shown: ShownPassword, hashes: tuple[bytes, ...]) -> bytes:
+        mark = hashlib.blake2b(key=self._key, digest_size=32)
+        for part in (shown.user.encode(), shown.password, *hashes):
+            mark.update(len(part).to_bytes(4, "big"))
+            mark.update(part)
+        return mark.digest()
+
+
+class VerifiedJwts:
+    """A bounded memory: SHA-256 of a token's text -> its claims. Their times are judged by the gate at each look."""
+
+    __slots__ = ("_known",)
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, tuple[float, JwtClaims]] = {}
+
+    def find(self, digest: bytes, at: float) -> JwtClaims | None:
+        known = self._known.get(digest)
+        return known[1] if known is not None and at < known[0] else None
+
+    def knew(self, digest: bytes) -> bool:
+        """True for what was right once: to be verified again, but no guess."""
+        return digest in self._known
+
+    def remember(self, digest: bytes, claims: JwtClaims, at: float) -> None:
+        self._known.pop(digest, None)
+        if len(self._known) >= _MAX_ENTRIES:
+            del self._known[next(iter(self._known))]
+        self._known[digest] = at + _JWT_LIFE_S, claims
+
+    def forget(self, digest: bytes) -> None:
+        self._known.pop(digest, None)

@@ -1,0 +1,56 @@
+"""bcrypt off the event loop: bounded threads, a bounded queue, and one flight for the same question.
+
+A hash takes some 60 ms of a core. Threads are fewer than cores, so that a flood of logins leaves a core
+for everybody whose credential is known.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import bcrypt
+
+from proxy.gate.ask import BUSY
+
+if TYPE_CHECKING:
+    from proxy.gate.ask import Answer, CheckPassword
+
+_MAX_WAITING = 32
+#: bcrypt reads no further; a longer password would be equal to its first 72 octets (CVE-2025-22228).
+_MAX_PASSWORD_BYTES = 72
+
+
+class PasswordChecker:
+    def __init__(self) -> None:
+        threads = max(1, (os.cpu_count() or 2) - 1)
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="bcrypt")
+        self._flights: dict[CheckPassword, asyncio.Future[bool]] = {}
+
+    async def check(self, question: CheckPassword) -> Answer:
+        """True or False, or BUSY when too many are waiting already."""
+        flight = self._flights.get(question)
+        if flight is None:
+            if len(self._flights) >= _MAX_WAITING:
+                return BUSY
+            loop = asyncio.get_running_loop()
+            flight = loop.run_in_executor(self._pool, _matches, question.hashes, question.password)
+            self._flights[question] = flight
+            flight.add_done_callback(lambda _: self._flights.pop(question, None))
+        return await asyncio.shield(flight)  # one client that leaves does not end it for the others
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _matches(hashes: tuple[bytes, ...], password: bytes) -> bool:
+    """Every hash is tried, also after a match and for a password too long: the time tells nothing."""
+    found = False
+    for one in hashes:
+        try:
+            found |= bcrypt.checkpw(password[:_MAX_PASSWORD_BYTES], one)
+        except ValueError:
+            continue  # a hash that bcrypt does not know; the config check has told the operator
+    return found and len(password) <= _MAX_PASSWORD_BYTES
