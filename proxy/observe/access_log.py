@@ -1,0 +1,149 @@
+"""The access log: one line per request, queued on the request's way and written in batches off it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from proxy.observe.outcome import Outcome
+
+#: Lines are made and written this many at a time: one after the other they cost half of what they cost alone.
+_BATCH = 256
+_MEMO_TEXTS = 2048
+_MEMO_TEXT_BYTES = 256
+#: Visible ASCII that needs no quotes in logfmt.
+_BARE = bytes(range(0x21, 0x7F)).translate(None, b'"=\\')
+
+
+class AccessLog:
+    """Appends to a file (made 0600, reopened when it was moved away) or to stderr. Not for threads."""
+
+    def __init__(self, path: Path | None, log_format: str = "logfmt") -> None:
+        """`path` None: stderr. OSError when the file cannot be opened."""
+        self._path = path
+        self._format = _json_line if log_format == "json" else _logfmt_line
+        self._queue: list[Outcome] = []
+        self._fd = sys.stderr.fileno() if path is None else _open(path)
+        self._gap = b""  # a line break, while the file ends in the middle of a line
+        self.lost = 0
+
+    def add(self, outcome: Outcome) -> None:
+        self._queue.append(outcome)
+        if len(self._queue) >= _BATCH:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is queued. A full disk costs log lines, never requests: they are counted in `lost`."""
+        if not self._queue:
+            return
+        outcomes, self._queue = self._queue, []
+        data = self._gap + "".join(map(self._format, outcomes)).encode()
+        written = _write(self._fd, data)
+        self.lost += data.count(b"\n", max(written, len(self._gap)))
+        if written:
+            self._gap = b"" if data[written - 1 : written] == b"\n" else b"\n"
+
+    def reopen_if_moved(self) -> None:
+        """Follow logrotate: when the path no longer names our file, open it anew."""
+        if self._path is None:
+            return
+        try:
+            if os.path.samestat(os.fstat(self._fd), self._path.stat()):
+                return
+        except FileNotFoundError:
+            pass
+        try:
+            fresh = _open(self._path)
+        except OSError:
+            return  # the old file still takes our lines
+        self.flush()
+        os.close(self._fd)
+        self._fd, self._gap = fresh, b""
+
+    def close(self) -> None:
+        self.flush()
+        if self._path is not None:
+            os.close(self._fd)
+
+
+def _open(path: Path) -> int:
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
+def _write(fd: int, data: bytes) -> int:
+    """How much of `data` could be written: all, or less on a full disk."""
+    view, written = memoryview(data), 0
+    with contextlib.suppress(OSError):
+        while written < len(data):
+            written += os.write(fd, view[written:])
+    return written
+
+
+_millisecond = -1
+_stamp = ""
+
+
+def _time(at: float) -> str:
+    """RFC 3339 in UTC, milliseconds; the last one is kept, since the next line's is mostly the same."""
+    global _millisecond, _stamp
+    now = int(at * 1000)
+    if now != _millisecond:
+        second, rest = divmod(now, 1000)
+        _stamp = f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(second))}.{rest:03d}Z"
+        _millisecond = now
+    return _stamp
+
+
+class _Texts(dict[bytes, str]):
+    """value -> its logfmt spelling. Whatever is not plain is quoted and escaped: no client writes a line of its own."""
+
+    def __missing__(self, value: bytes) -> str:
+        if not value:
+            text = "-"
+        elif not value.translate(None, _BARE):
+            text = value.decode("ascii")
+        else:
+            text = json.dumps(value.decode("latin-1"))
+        if len(self) >= _MEMO_TEXTS:
+            self.clear()
+        if len(value) <= _MEMO_TEXT_BYTES:
+            self[value] = text
+        return text
+
+
+_texts = _Texts()
+
+
+def _logfmt_line(o: Outcome) -> str:
+    identity = o.identity.encode(errors="backslashreplace")  # a lone surrogate must not cost the whole batch
+    return (
+        f"ts={_time(o.at)} client={o.ip} method={_texts[o.method]} path={_texts[o.path]} status={o.status} "
+        f"reason={o.reason} route={o.route or '-'} identity={_texts[identity]} token={o.token_id or '-'} "
+        f"in={o.bytes_in} out={o.bytes_out} duration={o.duration_s:.6f} agent={_texts[o.agent]}\n"
+    )
+
+
+def _json_line(o: Outcome) -> str:
+    fields = {
+        "ts": _time(o.at),
+        "client": o.ip,
+        "method": o.method.decode("latin-1"),
+        "path": o.path.decode("latin-1"),
+        "status": o.status,
+        "reason": o.reason,
+        "route": o.route,
+        "identity": o.identity,
+        "token": o.token_id,
+        "in": o.bytes_in,
+        "out": o.bytes_out,
+        "duration": round(o.duration_s, 6),
+        "agent": o.agent.decode("latin-1"),
+    }
+    return json.dumps(fields) + "\n"

@@ -1,0 +1,24 @@
+"""What became of one request: all that is ever told of it. It holds no secret, no query and no body."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class Outcome:
+    """Times are unix seconds, sizes are octets of content. `path` is canonical, empty where no lawful head was seen."""
+
+    at: float
+    duration_s: float
+    ip: str
+    method: bytes
+    path: bytes
+    status: int
+    reason: str
+    route: str
+    identity: str
+    token_id: str
+    agent: bytes
+    bytes_in: int
+    bytes_out: int

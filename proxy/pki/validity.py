@@ -1,0 +1,53 @@
+"""When a PEM certificate ends, read from its DER without `cryptography` (5 MB) and without OpenSSL's private calls.
+
+Only `Validity` is looked at (RFC 5280 section 4.1); a certificate that OpenSSL has loaded already is well formed.
+"""
+
+from __future__ import annotations
+
+import ssl
+from datetime import UTC, datetime
+from typing import Final
+
+_VERSION: Final = 0xA0
+_UTC_TIME: Final = 0x17
+_BEGIN: Final = "-----BEGIN CERTIFICATE-----"
+_END: Final = "-----END CERTIFICATE-----"
+
+
+def find_not_after(pem: str) -> float | None:
+    """The end of the first certificate of a PEM text, in unix seconds; None if there is none to be read."""
+    try:
+        begin = pem.index(_BEGIN)
+        der = ssl.PEM_cert_to_DER_cert(pem[begin : pem.index(_END, begin) + len(_END)])
+        _, certificate, _ = _element(der)
+        _, to_be_signed, _ = _element(certificate)
+        tag, _, rest = _element(to_be_signed)
+        if tag == _VERSION:
+            _, _, rest = _element(rest)  # serialNumber
+        _, _, rest = _element(rest)  # signature
+        _, _, rest = _element(rest)  # issuer
+        _, validity, _ = _element(rest)
+        _, _, not_after = _element(validity)
+        tag, text, _ = _element(not_after)
+        return _time(tag, text.decode("ascii"))
+    except (ValueError, IndexError):
+        return None
+
+
+def _element(der: bytes) -> tuple[int, bytes, bytes]:
+    """The first element of a DER string: its tag, its contents, and what follows it."""
+    length, at = der[1], 2
+    if length & 0x80:
+        at += length & 0x7F
+        length = int.from_bytes(der[2:at])
+    if len(der) < at + length:
+        raise ValueError("an element that goes beyond the end")
+    return der[0], der[at : at + length], der[at + length :]
+
+
+def _time(tag: int, text: str) -> float:
+    """UTCTime has two digits of the year, 50 and more meaning 19xx (RFC 5280 section 4.1.2.5.1)."""
+    if tag == _UTC_TIME:
+        text = ("19" if text[:2] >= "50" else "20") + text
+    return datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=UTC).timestamp()

@@ -1,0 +1,98 @@
+"""A certificate pair that is replaced while it is served: the new one is taken, a bad one never.
+
+The files are looked at each second (stat, so that the symlink swaps of Kubernetes and certbot are seen), in a thread,
+since a mount may hang. A pair is loaded when two looks in a row saw the same files: who writes the certificate first
+and the key a moment later is not accused of a mismatch. So a new pair is served within three seconds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Final
+
+from proxy.pki.context import PairError, build_server_context
+from proxy.pki.validity import find_not_after
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable
+    from pathlib import Path
+
+log = logging.getLogger("promgate.pki")
+
+POLL_S: Final = 1.0
+
+
+class CertWatch:
+    """Watches one pair: `load` builds the first context, `run` those of the pairs that follow.
+
+    `failed`, `loaded` and `not_after` are for metrics: whether the files
+    as they are now could not be loaded, how many pairs have been, and when the served one ends (unix seconds).
+    """
+
+    def __init__(
+        self,
+        cert_file: Path,
+        key_file: Path,
+        min_version: ssl.TLSVersion,
+        *,
+        poll_s: float = POLL_S,
+    ) -> None:
+        self.cert_file = cert_file
+        self.key_file = key_file
+        self.min_version = min_version
+        self.failed = False
+        self.loaded = 0
+        self.not_after: float | None = None
+        self._poll_s = poll_s
+        self._seen: tuple[_Stamp, _Stamp] | None = None  # at the last look
+        self._judged: tuple[_Stamp, _Stamp] | None = None  # loaded, or found bad
+
+    def load(self) -> ssl.SSLContext:
+        """Build a context from the files as they are; blocks; raises PairError."""
+        # Looked at before they are read: a change in between is then seen as one.
+        self._seen = self._judged = self._look()
+        context = build_server_context(self.cert_file, self.key_file, self.min_version)
+        self.not_after = find_not_after(self.cert_file.read_text("ascii", "replace"))
+        self.loaded += 1
+        return context
+
+    async def run(self, take: Callable[[ssl.SSLContext], None]) -> None:
+        """Watch until cancelled; `take` is called in the event loop with each new context."""
+        while True:
+            await asyncio.sleep(self._poll_s)
+            context = await asyncio.to_thread(self._poll)
+            if context is not None:
+                take(context)
+
+    def _poll(self) -> ssl.SSLContext | None:
+        """One look: the context of a new pair that is at rest, if there is one and it is good."""
+        before, now = self._seen, self._look()
+        self._seen = now
+        if now != before or now == self._judged:
+            return None
+        try:
+            context = self.load()
+        except (PairError, OSError) as exc:
+            self.failed = True
+            log.error("the new certificate is not served, the last good one still is: %s", exc)  # noqa: TRY400
+            return None
+        self.failed = False
+        log.info("certificate reloaded from %s", self.cert_file)
+        return context
+
+    def _look(self) -> tuple[_Stamp, _Stamp]:
+        return _stamp(self.cert_file), _stamp(self.key_file)
+
+
+#: What tells one state of a file from another: device, inode, size, times of contents and of inode; None: not there.
+_Stamp = tuple[int, ...] | None
+
+
+def _stamp(path: Path) -> _Stamp:
+    try:
+        s = path.stat()
+    except OSError:
+        return None
+    return s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns

@@ -1,0 +1,32 @@
+"""What the process asks of its operating system before it serves: room for connections, no core files, calm malloc."""
+
+from __future__ import annotations
+
+import ctypes
+import resource
+
+# <malloc.h>
+_M_TRIM_THRESHOLD = -1
+_M_MMAP_THRESHOLD = -3
+_TRIM_BYTES = 16 * 1024 * 1024
+_MMAP_BYTES = 1024 * 1024
+
+
+def prepare_process() -> None:
+    """Raise the soft limit of open files to the hard one, write no core files (they hold secrets), tune malloc."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    _keep_freed_buffers()
+
+
+def _keep_freed_buffers() -> None:
+    """Keep up to 16 MiB of freed heap instead of giving it back at once.
+
+    With glibc's defaults (128 KiB) each body of some ten KiB is a brk() up, page faults for every page of it, and a
+    brk() down: 13 us of the 40 us of system time of a 64 KiB write. Other C libraries have no mallopt, or ignore it.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, _MMAP_BYTES)
+        mallopt(_M_TRIM_THRESHOLD, _TRIM_BYTES)

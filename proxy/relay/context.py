@@ -1,0 +1,89 @@
+"""What every connection of the data plane shares. One per process; the gate in it is replaced whole on reload."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING, Protocol
+
+from proxy.gate.edits import IDENTITY_FIELDS
+from proxy.wire.fields import RESPONSE_FIELDS, FieldMemo
+from proxy.wire.head import RequestMemo
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from proxy.gate.ask import Answer, Question
+    from proxy.gate.decide import Gate
+    from proxy.gate.snapshot import Upstream
+    from proxy.observe.outcome import Outcome
+    from proxy.relay.connection import ClientConnection
+    from proxy.relay.pool import Pool
+
+
+_log = logging.getLogger("promgate.relay")
+
+
+class Finder(Protocol):
+    """Finds the answers to the gate's questions."""
+
+    async def answer(self, question: Question) -> Answer: ...
+
+
+class Clock:
+    """Unix time that no step of the machine's clock can move: anchored once, then monotonic.
+
+    The deadlines of an overlap are wall-clock times; a clock set an hour back must not lengthen one.
+    """
+
+    __slots__ = ("_offset",)
+
+    def __init__(self) -> None:
+        self._offset = time.time() - time.monotonic()
+
+    def at(self, monotonic: float) -> float:
+        """The unix time of a monotonic reading."""
+        return monotonic + self._offset
+
+
+class RelayContext:
+    """Shared by all connections: where the rules are, where the upstreams are, whom to tell."""
+
+    def __init__(self, gate: Gate, finder: Finder, report: Callable[[Outcome], None]) -> None:
+        self.gate = gate
+        self.finder = finder
+        self.report = report
+        self.clock = Clock()
+        self.pools: dict[Upstream, Pool] = {}
+        self.connections: set[ClientConnection] = set()
+        self.per_ip: dict[str, int] = {}
+        self.request_memo = RequestMemo(IDENTITY_FIELDS)
+        self.response_memo = FieldMemo(RESPONSE_FIELDS)
+        self.draining = False
+
+    def admit(self, connection: ClientConnection) -> bool:
+        """Count a connection in; False when there is no room for it, in all or for its address."""
+        self.connections.add(connection)
+        mine = self.per_ip[connection.ip] = self.per_ip.get(connection.ip, 0) + 1
+        bounds = self.gate.snapshot.bounds
+        return len(self.connections) <= bounds.max_connections and mine <= bounds.max_connections_per_ip
+
+    def forget(self, connection: ClientConnection) -> None:
+        """Count it out."""
+        self.connections.discard(connection)
+        left = self.per_ip.pop(connection.ip, 1) - 1
+        if left > 0:
+            self.per_ip[connection.ip] = left
+
+    def start(self, work: Coroutine[None, None, None], on_defect: Callable[[], None]) -> asyncio.Task[None]:
+        """Run `work` beside the callbacks. A defect in it is logged, and `on_defect` ends what waits for it."""
+
+        def ended(task: asyncio.Task[None]) -> None:
+            if not task.cancelled() and (defect := task.exception()) is not None:
+                _log.error("a request failed", exc_info=defect)
+                on_defect()
+
+        task = asyncio.get_running_loop().create_task(work)
+        task.add_done_callback(ended)
+        return task

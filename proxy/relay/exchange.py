@@ -1,0 +1,289 @@
+"""One request and its answer: between the client it came from and the upstream connection that serves it.
+
+The client's connection feeds the request's body in, the upstream's feeds the answer back; each side is paused
+while the other cannot take more. It ends exactly once, in `_end`, with one Outcome.
+"""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from proxy.gate.decision import Deny, Reason
+from proxy.gate.edits import upstream_head
+from proxy.gate.snapshot import RouteKind
+from proxy.relay.report import report_exchange
+from proxy.wire.framing import ChunkedBody, LengthBody
+from proxy.wire.unlawful import Unlawful
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from proxy.gate.decision import Forward
+    from proxy.relay.connection import ClientConnection
+    from proxy.relay.context import RelayContext
+    from proxy.relay.pool import Pool
+    from proxy.relay.upstream import UpstreamConnection
+    from proxy.wire.framing import Body
+    from proxy.wire.head import RequestHead
+    from proxy.wire.response import ResponseHead
+
+#: A remote-write body up to this size is kept until it is answered, to be sent again when a reused connection
+#: turns out to have been dead: an exact duplicate is harmless there (the receiver answers 204 to it).
+_REPLAY_BYTES = 256 * 1024
+#: RFC 9110 9.2.2, of those without a body: sending them twice does what sending them once does.
+_REPEATABLE = frozenset({b"GET", b"HEAD", b"OPTIONS"})
+_REDIRECTS = frozenset({301, 302, 303})
+
+
+class Exchange:
+    __slots__ = (
+        "_body",
+        "_connecting",
+        "_forward",
+        "_gone",
+        "_kept",
+        "_kept_bytes",
+        "_pending",
+        "_pool",
+        "_relay",
+        "_started",
+        "_upstream",
+        "bytes_in",
+        "bytes_out",
+        "client",
+        "closes",
+        "head",
+        "request_done",
+        "status",
+        "upstream_closes",
+    )
+
+    def __init__(
+        self, client: ClientConnection, relay: RelayContext, head: RequestHead, forward: Forward, now: float
+    ) -> None:
+        self.client = client
+        self.head = head
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self.request_done = False
+        self.status = 0
+        self.closes = head.close
+        self.upstream_closes = False
+        self._relay = relay
+        self._pool: Pool = relay.pools[forward.route.upstream]
+        self._forward = forward
+        self._started = now
+        self._upstream: UpstreamConnection | None = None
+        self._connecting: asyncio.Task[None] | None = None
+        self._gone = False
+        repeatable = head.method in _REPEATABLE and not head.has_body
+        keeps = repeatable or forward.route.kind is RouteKind.REMOTE_WRITE
+        self._kept: list[bytes | memoryview] | None = [] if keeps else None
+        self._kept_bytes = 0
+        self._body: Body | None = None
+        self._pending: list[bytes | memoryview] = []
+
+    @property
+    def head_only(self) -> bool:
+        return self.head.method == b"HEAD"
+
+    # the request, from the client's connection
+
+    def open(self, data: bytes, at: int) -> int:
+        """Send the request on, with what data[at:] holds of its body; where it ends in `data`, -1 while it goes on.
+
+        A request that was refused for its body ends with `data`: what follows is nobody's.
+        """
+        head = self.head
+        piece: bytes | memoryview = b""
+        if 0 < head.length <= len(data) - at:  # the usual small write: its body is here, whole
+            piece = memoryview(data)[at : at + head.length]
+            at += head.length
+        elif head.has_body:
+            self._body = ChunkedBody() if head.chunked else LengthBody(head.length)
+            taken = self._take(data, at)
+            if taken is None:
+                return len(data)
+            piece, at = taken
+        self.request_done = at >= 0
+        first = self._first_bytes(piece)
+        upstream = self._pool.take()
+        if upstream is None:
+            if at < 0:
+                self.client.hold_reading()
+            self._connect(first)
+        else:
+            self._upstream = upstream
+            upstream.begin(self, first)
+        return at
+
+    def relay_request(self, data: bytes) -> int:
+        """Pass on more of the body; the result is as `open`'s."""
+        taken = self._take(data, 0)
+        if taken is None:
+            return len(data)
+        piece, end = taken
+        self.request_done = end >= 0
+        self.bytes_in += len(piece)
+        self._keep(piece)
+        if self._upstream is not None:
+            self._upstream.write(piece)
+        elif self._connecting is not None:
+            self._pending.append(piece)
+        return end
+
+    def cancel(self, reason: Reason) -> None:
+        """The client is gone, or broke its own request: the upstream must not take a part for the whole."""
+        self._drop_upstream()
+        self._end(reason)
+
+    # the answer, from the upstream's connection
+
+    def relay_head(self, head: ResponseHead, body: bytes | memoryview, *, endless: bool) -> None:
+        if head.status in _REDIRECTS and self._forward.route.kind is RouteKind.REMOTE_WRITE:
+            # A sender follows it with a GET, is told 200 by some page, and takes its samples for stored.
+            self._drop_upstream()
+            self._refuse(Reason.UPSTREAM_REDIRECTS)
+            return
+        self._kept = None
+        self.status = head.status
+        if not self.request_done or endless or self._relay.draining:
+            self.closes = True
+        pieces: list[bytes | memoryview] = [*head.sent]
+        if self.closes:
+            pieces.append(b"Connection: close\r\n")
+        pieces.append(b"\r\n")
+        if body:
+            pieces.append(body)
+            self.bytes_out += len(body)
+        self.client.send_answer(b"".join(pieces))
+
+    def relay_body(self, data: bytes | memoryview) -> None:
+        self.bytes_out += len(data)
+        self.client.send_answer(data)
+
+    def answered(self, *, reusable: bool) -> None:
+        """The answer is whole."""
+        upstream, self._upstream = self._upstream, None
+        if self._gone or upstream is None:
+            return
+        now = monotonic()
+        if reusable and self.request_done and not self.upstream_closes and not self._relay.draining:
+            upstream.release(now)
+        else:
+            upstream.abort()
+        self._end(Reason.OK, now)
+        self.client.exchange_ended(now, close=self.closes)
+
+    def upstream_broke(self, reason: Reason, *, silent: bool) -> None:
+        """The upstream's connection ended before the answer did; `silent`: before its first byte."""
+        upstream, self._upstream = self._upstream, None
+        if self._gone:
+            return
+        if self.status:
+            # What was sent of the answer cannot be taken back; the client must see that it is cut.
+            self._end(reason)
+            self.client.cut()
+        elif silent and self._kept is not None and upstream is not None and (upstream.used or not self.head.has_body):
+            kept, self._kept = self._kept, None  # once
+            self.client.hold_reading()
+            self._connect(kept)
+        else:
+            self._refuse(reason)
+
+    def expire(self) -> None:
+        """The upstream kept silent for longer than it may."""
+        self._drop_upstream()
+        if self.status:
+            self._end(Reason.UPSTREAM_LATE)
+            self.client.cut()
+        else:
+            self._refuse(Reason.UPSTREAM_LATE)
+
+    def pause_answer(self) -> None:
+        if self._upstream is not None:
+            self._upstream.reading.hold()
+
+    def resume_answer(self) -> None:
+        if self._upstream is not None:
+            self._upstream.reading.go_on()
+
+    # inside
+
+    def _take(self, data: bytes, at: int) -> tuple[bytes | memoryview, int] | None:
+        """(What may go on, where the body ends in `data` or -1); None when the request was refused for its body."""
+        assert self._body is not None
+        try:
+            taken = self._body.feed(data, at)
+        except Unlawful:
+            self._refuse_body(Reason.UNLAWFUL)
+            return None
+        if self._body.size > self._forward.route.max_body_bytes:
+            self._refuse_body(Reason.BODY_TOO_LARGE)
+            return None
+        return taken
+
+    def _first_bytes(self, body: bytes | memoryview) -> list[bytes | memoryview]:
+        head = b"".join(upstream_head(self.head, self.client.peer_lines))
+        size = len(body)
+        self.bytes_in += size
+        first: list[bytes | memoryview] = [head, body] if size else [head]
+        if self._kept is not None:
+            self._kept += first
+            self._kept_bytes += size
+        return first
+
+    def _keep(self, data: bytes | memoryview) -> None:
+        if self._kept is not None:
+            self._kept.append(data)
+            self._kept_bytes += len(data)
+            if self._kept_bytes > _REPLAY_BYTES:
+                self._kept = None
+
+    def _connect(self, to_send: list[bytes | memoryview]) -> None:
+        self._pending = to_send
+        self._connecting = self._relay.start(self._connected(), self.client.cut)
+
+    async def _connected(self) -> None:
+        upstream = await self._pool.connect(self._relay.gate.snapshot.timeouts.connect)
+        self._connecting = None
+        if isinstance(upstream, Reason):
+            self._refuse(upstream)
+            return
+        self._upstream = upstream
+        pending, self._pending = self._pending, []
+        self.client.continue_reading()
+        upstream.begin(self, pending)  # which may put the client on hold again
+
+    def _drop_upstream(self) -> None:
+        upstream, self._upstream = self._upstream, None
+        if upstream is not None:
+            upstream.abort()
+
+    def _refuse_body(self, reason: Reason) -> None:
+        """The body is not lawful or too large: the upstream must not take what it got of it for the whole."""
+        self._drop_upstream()
+        if self.status:
+            self._end(reason)
+            self.client.cut()
+        else:
+            self._refuse(reason)
+
+    def _refuse(self, reason: Reason) -> None:
+        """Tell the client ourselves; nothing of an answer was sent yet."""
+        deny = Deny(reason, self._forward.route, identity=self._forward.identity)
+        self.status = self.client.send_denial(deny, self.head, close=self.closes or not self.request_done)
+        self._end(reason)
+        self.client.exchange_ended(monotonic(), close=self.closes or not self.request_done)
+
+    def _end(self, reason: Reason, now: float | None = None) -> None:
+        if self._gone:
+            return
+        self._gone = True
+        self._kept = None
+        if self._connecting is not None:
+            self._connecting.cancel()
+        now = monotonic() if now is None else now
+        self.client.exchange = None
+        report_exchange(self._relay, self, self._forward, reason, self._started, now)

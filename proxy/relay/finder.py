@@ -1,0 +1,46 @@
+"""Finds the answers to the gate's questions, each in its own place and within its own time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, assert_never
+
+from proxy.gate.ask import ABSENT, FOUND, REFUSED, UNREADABLE, CheckPassword, FindToken, VerifyJwt, Waited
+from proxy.tokens.ports import StoreError
+
+if TYPE_CHECKING:
+    from proxy.gate.ask import Answer, Question
+    from proxy.login.jwt import JwtVerifier
+    from proxy.login.passwords import PasswordChecker
+    from proxy.stores.watch import StoreWatch
+
+
+class AnswerFinder:
+    """`watch` None: no token store is configured, so no token can be found. `jwts` None: no JWT is believed."""
+
+    def __init__(
+        self, watch: StoreWatch | None, passwords: PasswordChecker, jwts: JwtVerifier | None = None
+    ) -> None:
+        self._watch = watch
+        self._passwords = passwords
+        self._jwts = jwts
+
+    async def answer(self, question: Question) -> Answer:
+        match question:
+            case FindToken(digest):
+                return await self._find(digest)
+            case CheckPassword():
+                return await self._passwords.check(question)
+            case VerifyJwt():
+                return REFUSED if self._jwts is None else await self._jwts.verify(question)
+            case Waited():
+                return True
+            case _:
+                assert_never(question)
+
+    async def _find(self, digest: bytes) -> Answer:
+        if self._watch is None:
+            return ABSENT
+        try:
+            return ABSENT if await self._watch.find(digest) is None else FOUND
+        except StoreError:
+            return UNREADABLE

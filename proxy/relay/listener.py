@@ -1,0 +1,91 @@
+"""The public listeners, and the one sweep that keeps every deadline of the data plane."""
+
+from __future__ import annotations
+
+import asyncio
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from proxy.relay.connection import ClientConnection
+from proxy.relay.tls import TlsListener
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Sequence
+
+    from proxy.relay.context import RelayContext
+
+_BACKLOG = 4096
+#: Deadlines are kept to within this: one pass over all connections costs less than a timer for each request.
+SWEEP_S = 0.5
+
+
+class Listeners:
+    """All public addresses of the process, on TLS or (context None) on plain TCP."""
+
+    def __init__(self, relay: RelayContext, context: ssl.SSLContext | None) -> None:
+        self._relay = relay
+        self._servers: list[asyncio.Server] = []
+        timeouts = relay.gate.snapshot.timeouts
+        self.tls = (
+            TlsListener(
+                context,
+                lambda: ClientConnection(relay, "https"),
+                handshake_timeout_s=timeouts.tls_handshake,
+                close_timeout_s=timeouts.send,
+            )
+            if context is not None
+            else None
+        )
+
+    def use(self, context: ssl.SSLContext) -> None:
+        """Take a new certificate: handshakes that begin from now on see it."""
+        if self.tls is not None:
+            self.tls.context = context
+
+    async def open(self, addresses: Sequence[tuple[str, int]]) -> None:
+        """Bind every address; OSError names the one that cannot be had, and nothing stays open."""
+        loop = asyncio.get_running_loop()
+        make = self.tls.connection if self.tls is not None else lambda: ClientConnection(self._relay, "http")
+        for host, port in addresses:
+            try:
+                server = await loop.create_server(make, host or None, port, backlog=_BACKLOG)
+            except OSError as error:
+                self.close()
+                raise OSError(error.errno, f"cannot listen on {host}:{port}: {error.strerror or error}") from error
+            self._servers.append(server)
+
+    def close(self) -> None:
+        """Take no new connection."""
+        for server in self._servers:
+            server.close()
+        self._servers.clear()
+
+    def sweep(self, now: float) -> None:
+        """Cut whoever is past a deadline."""
+        relay = self._relay
+        for connection in [c for c in relay.connections if c.deadline < now]:
+            connection.expire(now)
+        idle_before = now - relay.gate.snapshot.timeouts.upstream_idle
+        for pool in relay.pools.values():
+            pool.sweep(idle_before)
+        if self.tls is not None:
+            self.tls.sweep(now)
+
+    async def drain(self) -> int:
+        """Finish what is under way, within the deadline; the number of connections that had to be cut."""
+        relay = self._relay
+        relay.draining = True
+        self.close()
+        deadline = monotonic() + relay.gate.snapshot.timeouts.drain
+        for connection in list(relay.connections):
+            connection.drain()
+        while relay.connections and monotonic() < deadline:
+            await asyncio.sleep(0.05)
+            self.sweep(monotonic())
+        left = list(relay.connections)
+        for connection in left:
+            connection.cut()
+        for pool in relay.pools.values():
+            pool.close()
+        return len(left)

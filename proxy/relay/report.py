@@ -1,0 +1,70 @@
+"""What is told of a request once it has ended: the one place where the relay makes Outcomes."""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from proxy.gate.decision import Deny, Reason
+from proxy.observe.outcome import Outcome
+
+if TYPE_CHECKING:
+    from proxy.gate.decision import Forward, Local
+    from proxy.relay.context import RelayContext
+    from proxy.relay.exchange import Exchange
+    from proxy.wire.head import RequestHead
+
+
+def report_exchange(
+    relay: RelayContext, exchange: Exchange, forward: Forward, reason: Reason, started: float, now: float
+) -> None:
+    """An outcome for a request that was let in. `started` and `now` are monotonic."""
+    head, identity = exchange.head, forward.identity
+    relay.report(
+        Outcome(
+            relay.clock.at(started),
+            now - started,
+            exchange.client.ip,
+            head.method,
+            head.path,
+            exchange.status,
+            reason,
+            forward.route.name,
+            identity.name,
+            identity.token_id,
+            head.agent,
+            exchange.bytes_in,
+            exchange.bytes_out,
+        )
+    )
+
+
+def report_answer(
+    relay: RelayContext, ip: str, head: RequestHead, decision: Deny | Local, status: int, started: float
+) -> None:
+    """An outcome for a request that was answered here."""
+    route = identity = None
+    if isinstance(decision, Deny):
+        route, identity = decision.route, decision.identity
+    relay.report(
+        Outcome(
+            relay.clock.at(started),
+            monotonic() - started,
+            ip,
+            head.method,
+            head.path,
+            status,
+            decision.reason,
+            route.name if route else "",
+            identity.name if identity else "",
+            identity.token_id if identity else "",
+            head.agent,
+            0,
+            0,
+        )
+    )
+
+
+def report_bytes(relay: RelayContext, ip: str, reason: Reason, status: int, now: float) -> None:
+    """An outcome for what never became a request."""
+    relay.report(Outcome(relay.clock.at(now), 0.0, ip, b"", b"", status, reason, "", "", "", b"", 0, 0))

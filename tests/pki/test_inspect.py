@@ -1,0 +1,56 @@
+import subprocess
+
+import pytest
+from proxy.pki.inspect import NoCertificate, inspect_pem
+
+
+def test_a_chain_in_its_order(made):
+    chain = inspect_pem((made / "one.crt").read_bytes() + (made / "ca.crt").read_bytes())
+    assert [facts.is_ca for facts in chain] == [False, True]
+    assert chain[0].issuer == chain[1].subject
+    assert chain[0].sans == ("DNS:localhost",)
+
+
+def openssl_certificate(path, *options):
+    command = ["openssl", "req", "-x509", "-nodes", "-keyout", path / "k", "-out", path / "c", "-days", "29220"]
+    subprocess.run([*command, *options], check=True, capture_output=True)
+    return (path / "c").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("newkey", "key_type"),
+    [
+        (("ec", "-pkeyopt", "ec_paramgen_curve:P-384"), "EC secp384r1"),
+        (("rsa:2048",), "RSA 2048"),
+        (("ed25519",), "Ed25519"),
+    ],
+)
+def test_as_openssl_says(tmp_path, newkey, key_type):
+    names = "subjectAltName=DNS:a.example,IP:10.0.0.1,email:a@b.example,URI:spiffe://a/b"
+    usage = "extendedKeyUsage=clientAuth,1.2.3.4"
+    pem = openssl_certificate(tmp_path, "-newkey", *newkey, "-subj", "/O=A, B/CN=x", "-addext", names, "-addext", usage)
+    (facts,) = inspect_pem(pem)
+    assert facts.key_type == key_type
+    assert facts.subject == facts.issuer == "CN=x,O=A\\, B"
+    assert facts.sans == ("DNS:a.example", "IP:10.0.0.1", "email:a@b.example", "URI:spiffe://a/b")
+    assert facts.extended_key_usage == ("clientAuth", "1.2.3.4")
+    printed = subprocess.run(
+        ["openssl", "x509", "-noout", "-fingerprint", "-sha256", "-serial"], input=pem, capture_output=True, check=True
+    ).stdout.decode()
+    assert facts.fingerprint.upper() in printed.replace(":", "")
+    assert f"serial={int(facts.serial, 16):X}" in printed.replace("serial=0", "serial=")
+
+
+def test_the_classic_exercise_has_a_common_name_only(tmp_path):
+    pem = openssl_certificate(
+        tmp_path, "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-subj", "/CN=me", "-config", "/dev/null"
+    )
+    (facts,) = inspect_pem(pem)
+    assert (facts.subject, facts.sans, facts.key_usage, facts.extended_key_usage) == ("CN=me", (), (), ())
+    assert facts.not_after.year > 2100
+
+
+@pytest.mark.parametrize("text", [b"", b"junk", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"])
+def test_no_certificate(text):
+    with pytest.raises(NoCertificate):
+        inspect_pem(text)

@@ -1,0 +1,278 @@
+"""A whole relay in the test's own process: real sockets, a real loop, and an upstream that keeps to a script.
+
+    @on_a_loop
+    async def test_something():
+        async with upstream(answering(OK)) as origin, stage(origin.port) as relay:
+            client = await relay.client()
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import functools
+import secrets
+import socket
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import uvloop
+from proxy.gate.ask import ABSENT
+from proxy.gate.decide import Gate
+from proxy.gate.memory import Memory
+from proxy.gate.snapshot import Bounds, RateLimit, Route, RouteKind, Rule, Snapshot, Timeouts, Upstream, Way
+from proxy.relay.context import RelayContext
+from proxy.relay.listener import Listeners
+from proxy.relay.pool import Pool
+from proxy.relay.upstream import WRITE_LIMIT
+from proxy.tokens.ports import Changes
+from proxy.tokens.secret import SCHEME, mint
+from proxy.tokens.token import Token, TokenKind
+
+from tests.relay.peer import Cut, Message, Peer
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+
+    from proxy.gate.ask import Answer, Question
+    from proxy.observe.outcome import Outcome
+    from proxy.tokens.secret import Minted
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+LOOPS = ("asyncio", "uvloop")
+_SWEEP_S = 0.1
+_TEST_S = 12.0
+
+
+def on_a_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """Run the test under uvloop, or the loop named by its argument `loop`; what the loop had to catch fails it."""
+
+    @functools.wraps(test)
+    def run(**given: Any) -> None:
+        async def watched() -> None:
+            faults: list[dict[str, Any]] = []
+            asyncio.get_running_loop().set_exception_handler(lambda _, what: faults.append(what))
+            async with asyncio.timeout(_TEST_S):
+                await test(**given)
+            assert faults == []
+
+        factory = asyncio.new_event_loop if given.get("loop") == "asyncio" else uvloop.new_event_loop
+        with asyncio.Runner(loop_factory=factory) as runner:
+            runner.run(watched())
+
+    return run
+
+
+async def until(condition: Callable[[], object], timeout_s: float = 5.0) -> None:
+    async with asyncio.timeout(timeout_s):
+        while not condition():  # noqa: ASYNC110 - conditions have no event to wait for
+            await asyncio.sleep(0.005)
+
+
+# The upstream
+
+
+class ScriptedUpstream:
+    """Each connection is played by `script(peer)` and closed after it; a script ends early when the relay leaves."""
+
+    def __init__(self, script: Callable[[Peer], Awaitable[None]], port: int) -> None:
+        self.peers: list[Peer] = []
+        self.requests: list[Message] = []
+        self.faults: list[BaseException] = []
+        self._script = script
+        self._plays: set[asyncio.Task[None]] = set()
+        self._listener = socket.create_server(("127.0.0.1", port), backlog=256)
+        self._listener.setblocking(False)
+        self.port: int = self._listener.getsockname()[1]
+        self._accepting = asyncio.create_task(self._accept())
+
+    async def _accept(self) -> None:
+        while True:
+            sock, _ = await asyncio.get_running_loop().sock_accept(self._listener)
+            sock.setblocking(False)
+            peer = Peer(sock, self.requests)
+            self.peers.append(peer)
+            play = asyncio.create_task(self._play(peer))
+            self._plays.add(play)
+            play.add_done_callback(self._plays.discard)
+
+    async def _play(self, peer: Peer) -> None:
+        try:
+            await self._script(peer)
+        except (Cut, ConnectionError):
+            pass
+        except Exception as fault:  # noqa: BLE001 - told at the end of the test
+            self.faults.append(fault)
+        finally:
+            peer.close()
+
+    async def stop(self) -> None:
+        """As a process that is killed: all connections end, and the port refuses."""
+        tasks = [self._accepting, *self._plays]
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        self._listener.close()
+
+
+@contextlib.asynccontextmanager
+async def upstream(script: Callable[[Peer], Awaitable[None]], port: int = 0) -> AsyncIterator[ScriptedUpstream]:
+    playing = ScriptedUpstream(script, port)
+    try:
+        yield playing
+    finally:
+        await playing.stop()
+        assert playing.faults == []
+
+
+def answering(*answers: bytes) -> Callable[[Peer], Awaitable[None]]:
+    """Take whole requests and give these answers in turn, the last one for ever after; keep the connection."""
+
+    async def script(peer: Peer) -> None:
+        turn = 0
+        while True:
+            await peer.message()
+            await peer.send(answers[min(turn, len(answers) - 1)])
+            turn += 1
+
+    return script
+
+
+class Filling:
+    """An upstream whose answer ends with the very piece that fills the relay's buffer for who does not read."""
+
+    _PIECE = 64 * 1024
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._pieces: asyncio.Queue[bool] = asyncio.Queue()
+
+    async def script(self, peer: Peer) -> None:
+        await peer.message()
+        await peer.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        last = False
+        while not last:
+            last = await self._pieces.get()
+            chunk = b"%x\r\n%b\r\n" % (self._PIECE, bytes(self._PIECE))
+            await peer.send(chunk + b"0\r\n\r\n" if last else chunk)
+        await answering(OK)(peer)
+
+    async def fill(self, relay: Stage) -> None:
+        """`relay` has one connection, with its request to us under way."""
+        await until(lambda: any(connection.exchange for connection in relay.context.connections))
+        (connection,) = relay.context.connections
+        exchange = connection.exchange
+        last = False
+        while not last:
+            last = connection._out._transport.get_write_buffer_size() > WRITE_LIMIT - self._PIECE
+            self._pieces.put_nowait(last)
+            self.size += self._PIECE
+            await until(lambda: exchange.bytes_out >= self.size)
+
+
+# The relay
+
+
+class Nobody:
+    """The finder of a relay without a store."""
+
+    async def answer(self, _question: Question) -> Answer:
+        return ABSENT
+
+
+def routes(port: int, limit: RateLimit | None = None) -> tuple[Route, ...]:
+    """`/` is open to anyone, `/plain` to the token, `/write` to it for remote write; the last two are `limit`ed."""
+    there = Upstream("127.0.0.1", port)
+    token = frozenset({Way.WRITE_TOKEN})
+    write = (Rule("write"),)
+    return (
+        Route("open", "/", there, ways=frozenset({Way.NONE}), rules=(Rule("anyone"),), max_body_bytes=2 << 30),
+        Route("plain", "/plain", there, ways=token, rules=write, rate_limit=limit),
+        Route("write", "/write", there, RouteKind.REMOTE_WRITE, token, write, frozenset({b"POST"}), limit),
+        Route("small", "/small", there, ways=frozenset({Way.NONE}), rules=(Rule("anyone"),), max_body_bytes=1000),
+    )
+
+
+class Stage:
+    def __init__(self, snapshot: Snapshot, finder: Any, context: ssl.SSLContext | None) -> None:
+        self.outcomes: list[Outcome] = []
+        self.memory = Memory(secrets.token_bytes(32))
+        minted = mint(TokenKind.WRITE, secrets.token_bytes)
+        self.bearer = f"Authorization: Bearer {minted.secret.reveal()}\r\n".encode()
+        self.memory.book.apply(
+            Changes(1, (Token(minted.id, "sender", TokenKind.WRITE, minted.digest, SCHEME, 0.0, 0.0),))
+        )
+        self.context = RelayContext(Gate(snapshot, self.memory), finder, self.outcomes.append)
+        for route in snapshot.routes:
+            self.context.pools.setdefault(route.upstream, Pool(route.upstream, self.context.response_memo))
+        self.listeners = Listeners(self.context, context)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port: int = free.getsockname()[1]
+        self._clients: list[Peer] = []
+
+    def learn(self, minted: Minted) -> None:
+        """Take a token into the book, as a look into the store would."""
+        token = Token(minted.id, "new", TokenKind.WRITE, minted.digest, SCHEME, 0.0, 0.0)
+        self.memory.book.apply(Changes(self.memory.book.generation + 1, (token,)))
+
+    async def client(self, first: bytes = b"", **options: Any) -> Peer:
+        """A new connection on which `first` was sent."""
+        peer = await Peer.connect(self.port, **options)
+        self._clients.append(peer)
+        await peer.send(first)
+        return peer
+
+    async def reasons(self, count: int) -> list[str]:
+        """The reasons of all outcomes, once there are `count`."""
+        await until(lambda: len(self.outcomes) >= count)
+        return [str(outcome.reason) for outcome in self.outcomes]
+
+    async def sweep(self) -> None:
+        while True:
+            await asyncio.sleep(_SWEEP_S)
+            self.listeners.sweep(monotonic())
+
+    async def stop(self) -> None:
+        for client in self._clients:
+            client.close()
+        self.listeners.close()
+        for pool in self.context.pools.values():
+            pool.close()
+        await until(lambda: not self.context.connections)
+
+
+@contextlib.asynccontextmanager
+async def stage(
+    port: int,
+    *,
+    limit: RateLimit | None = None,
+    bounds: Bounds | None = None,
+    finder: Any = None,
+    context: ssl.SSLContext | None = None,
+    **timeouts: float,
+) -> AsyncIterator[Stage]:
+    """A relay before the upstream at `port`; `timeouts` replace those of gate.snapshot.Timeouts."""
+    snapshot = Snapshot(
+        routes(port, limit), timeouts=dataclasses.replace(Timeouts(), **timeouts), bounds=bounds or Bounds()
+    )
+    relay = Stage(snapshot, finder or Nobody(), context)
+    await relay.listeners.open([("127.0.0.1", relay.port)])
+    sweeping = asyncio.create_task(relay.sweep())
+    try:
+        yield relay
+    finally:
+        sweeping.cancel()
+        await relay.stop()
+
+
+def get(path: str = "/x", *fields: bytes, method: str = "GET") -> bytes:
+    return f"{method} {path} HTTP/1.1\r\nHost: h\r\n".encode() + b"".join(fields) + b"\r\n"
+
+
+def post(path: str, body: bytes, *fields: bytes, length: int | None = None) -> bytes:
+    """A POST; `length` announces more than `body`, which is the beginning then."""
+    announced = b"Content-Length: %d\r\n" % (len(body) if length is None else length)
+    return get(path, announced, *fields, method="POST") + body
