@@ -1,0 +1,80 @@
+"""Floor 5: the command line. One thin file per command, with `add_parser(subparsers)` and `run(args) -> exit code`.
+
+Holds no rules: a command reads its words, calls the rooms below and prints. Results go to stdout, all else to stderr;
+0 is done, 1 refused or failed, 2 wrong usage. Only the chosen command is imported, so that a token
+command starts in less than 100 ms.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import sys
+from importlib import import_module
+from typing import Any
+
+import proxy
+
+#: Command -> module of this room, and its line in `promgate --help`.
+_COMMANDS = {
+    "serve": ("serve", "run the proxy"),
+    "check": ("check", "say whether the config is good, or all that is wrong with it"),
+    "token": ("token", "create, list, show, rotate and revoke tokens"),
+    "certs": ("certs", "make and show certificates of an own small authority"),
+    "hash-password": ("hash_password", "make the bcrypt hash of a password for basic_auth_users"),
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; its exit code."""
+    # No command may leave a secret in a core dump.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    try:
+        return _run(sys.argv[1:] if argv is None else argv)
+    except SystemExit as end:  # argparse has printed help, the version, or what is wrong
+        return end.code if isinstance(end.code, int) else 0
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # `promgate token list | head -1`
+        abandon_stdout()
+        return 1
+
+
+def add_config_file(parser: argparse.ArgumentParser) -> None:
+    """`--config.file`, as `args.config_file`, the same for every command that needs the config."""
+    parser.add_argument(
+        "--config.file",
+        dest="config_file",
+        metavar="F",
+        default=os.environ.get("PROMGATE_CONFIG_FILE") or "promgate.yml",
+        help="the configuration (default: $PROMGATE_CONFIG_FILE, else ./promgate.yml)",
+    )
+
+
+def say(text: object) -> None:
+    """One line to the operator, beside the result."""
+    print(f"promgate: {text}", file=sys.stderr)
+
+
+def abandon_stdout() -> None:
+    """Nobody reads our output: what is left of it must not end the process with a second complaint."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def _run(words: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="promgate", description=proxy.__doc__.splitlines()[0], allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"promgate {proxy.__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    chosen = next((word for word in words if not word.startswith("-")), "")
+    for command, (_, line) in _COMMANDS.items():
+        if command == chosen:
+            _module(command).add_parser(commands)
+        else:
+            commands.add_parser(command, help=line)
+    args = parser.parse_args(words)
+    return int(_module(args.command).run(args))
+
+
+def _module(command: str) -> Any:
+    return import_module(f"{__name__}.{_COMMANDS[command][0]}")

@@ -1,0 +1,67 @@
+"""promgate check: is the configuration good? If not, everything that is wrong with it, as file:line: path: text."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from proxy.cli import add_config_file
+from proxy.config.read import ConfigError, load
+
+if TYPE_CHECKING:
+    import argparse
+
+    from proxy.config.problem import Problem
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = subparsers.add_parser(
+        "check", help="say whether the config is good, or all that is wrong with it", allow_abbrev=False
+    )
+    add_config_file(parser)
+    parser.add_argument("--output", choices=["text", "json"], default="text")
+
+
+def run(args: argparse.Namespace) -> int:
+    path = Path(args.config_file)
+    problems: list[Problem] = []
+    warnings: list[Problem] = []
+    routes = 0
+    try:
+        loaded = load(path)
+    except ConfigError as error:
+        problems = error.problems
+    else:
+        routes, warnings = len(loaded.snapshot.routes), loaded.warnings
+    if args.output == "json":
+        _print_json(path, routes, problems, warnings)
+    else:
+        _print_text(path, routes, problems, warnings)
+    return 1 if problems else 0
+
+
+def _print_text(path: Path, routes: int, problems: list[Problem], warnings: list[Problem]) -> None:
+    for warning in warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    if not problems:
+        counts = [_count(routes, "route")] + ([_count(len(warnings), "warning")] if warnings else [])
+        print(f"{path}: ok, {', '.join(counts)}")
+
+
+def _print_json(path: Path, routes: int, problems: list[Problem], warnings: list[Problem]) -> None:
+    verdict = {
+        "file": str(path),
+        "ok": not problems,
+        "routes": routes,
+        "problems": [problem._asdict() for problem in problems],
+        "warnings": [warning._asdict() for warning in warnings],
+    }
+    print(json.dumps(verdict, indent=2))
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"

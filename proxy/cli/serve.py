@@ -1,0 +1,41 @@
+"""promgate serve: run the proxy until a signal."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import argparse
+
+SUMMARY = "run the proxy"
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = subparsers.add_parser("serve", help=SUMMARY)
+    parser.add_argument("--config.file", dest="config_file", type=Path, required=True, metavar="F")
+    parser.add_argument("--log.level", dest="log_level", default="info", choices=["debug", "info", "warning", "error"])
+    parser.add_argument("--log.format", dest="log_format", default="logfmt", choices=["logfmt", "json"])
+
+
+def run(args: argparse.Namespace) -> int:
+    # Imported here: other commands must not pay for the server's modules.
+    from proxy import app  # noqa: PLC0415
+    from proxy.config.read import ConfigError, load  # noqa: PLC0415
+    from proxy.observe.process_log import set_up_logging  # noqa: PLC0415
+    from proxy.pki.context import PairError  # noqa: PLC0415
+    from proxy.tokens.ports import StoreError  # noqa: PLC0415
+
+    set_up_logging(args.log_level, args.log_format)
+    try:
+        loaded = load(args.config_file)
+        for warning in loaded.warnings:
+            print(f"warning: {warning}", file=sys.stderr)
+        return app.run(loaded)
+    except ConfigError as error:
+        for problem in error.problems:
+            print(problem, file=sys.stderr)
+    except (OSError, StoreError, PairError) as error:
+        print(f"promgate: {error}", file=sys.stderr)
+    return 1
