@@ -23,18 +23,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from proxy.pki.authority import Leaf, issue, make_authority
-
 from bench.machine import describe_machine
 from bench.measure import Spread
 from bench.process import LOAD_CORE, SERVER_CORE, BenchError, free_port, prepare_this_process, running
+from proxy.pki.authority import Leaf, issue, make_authority
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from proxy.pki.authority import Pair
-
     from bench.process import Child
+    from proxy.pki.authority import Pair
 
 BODY_BYTES = 200_000
 ANSWER_BYTES = 1_000_000

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import uvloop
+
 from proxy.pki.context import build_server_context
 from proxy.relay.tls import TlsListener
 

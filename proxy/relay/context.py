@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING, Protocol
 
 from proxy.gate.edits import IDENTITY_FIELDS
+from proxy.gate.limit import address_key
 from proxy.wire.fields import RESPONSE_FIELDS, FieldMemo
 from proxy.wire.head import RequestMemo
 
@@ -64,17 +65,19 @@ class RelayContext:
 
     def admit(self, connection: ClientConnection) -> bool:
         """Count a connection in; False when there is no room for it, in all or for its address."""
+        address = address_key(connection.ip)
         self.connections.add(connection)
-        mine = self.per_ip[connection.ip] = self.per_ip.get(connection.ip, 0) + 1
+        mine = self.per_ip[address] = self.per_ip.get(address, 0) + 1
         bounds = self.gate.snapshot.bounds
         return len(self.connections) <= bounds.max_connections and mine <= bounds.max_connections_per_ip
 
     def forget(self, connection: ClientConnection) -> None:
         """Count it out."""
+        address = address_key(connection.ip)
         self.connections.discard(connection)
-        left = self.per_ip.pop(connection.ip, 1) - 1
+        left = self.per_ip.pop(address, 1) - 1
         if left > 0:
-            self.per_ip[connection.ip] = left
+            self.per_ip[address] = left
 
     def start(self, work: Coroutine[None, None, None], on_defect: Callable[[], None]) -> asyncio.Task[None]:
         """Run `work` beside the callbacks. A defect in it is logged, and `on_defect` ends what waits for it."""

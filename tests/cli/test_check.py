@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from proxy.cli import main
 
 TESTDATA = Path(__file__).parents[1] / "config" / "testdata"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import bcrypt
 import pytest
+
 from proxy.cli import main
 
 ROOT = Path(__file__).parents[2]

@@ -5,8 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import proxy
 import pytest
+
+import proxy
 from proxy import cli
 from proxy.cli import main
 

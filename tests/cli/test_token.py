@@ -14,6 +14,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+
 from proxy.cli import main
 from proxy.cli import token as token_command
 from proxy.cli.token import Desk, act
@@ -26,7 +27,6 @@ from proxy.tokens.book import TokenBook
 from proxy.tokens.ports import Conflict, StoreError
 from proxy.tokens.secret import digest, parse
 from proxy.tokens.token import TokenKind, TokenState, state_at
-
 from tests.tokens.play import HOUR, randomness
 
 ROOT = Path(__file__).parents[2]

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+
 from proxy.config.read import ConfigError, load
 from proxy.config.schema import AccessLog, Settings, Tls
 from proxy.config.units import Address

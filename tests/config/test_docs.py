@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import yaml
+
 from proxy.config.docs import render
 from proxy.config.schema import Config
 from proxy.config.shape import ListOf, MapOf, Refused, Table

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+
 from proxy.config.read import load
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "config").glob("*.yml"))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from proxy.config import document
 from proxy.config.read import ConfigError, load
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from proxy.config.problem import Report
 from proxy.config.read import ConfigError, load
 

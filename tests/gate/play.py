@@ -26,7 +26,6 @@ from proxy.gate.snapshot import (
 from proxy.tokens.ports import Changes
 from proxy.tokens.secret import SCHEME, mint
 from proxy.tokens.token import Token, TokenKind
-
 from tests.tokens.play import randomness
 from tests.wire.play import admit
 

@@ -5,9 +5,9 @@ import base64
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from proxy.gate.credentials import Malformed, ShownJwt, ShownPassword, ShownToken, read_credential
 from proxy.tokens.secret import digest
-
 from tests.gate.play import GRAFANA_SECRET, SENDER_SECRET
 
 JWT = b"eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJ4In0.c2ln"

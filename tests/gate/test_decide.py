@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+
 from proxy.gate.ask import ABSENT, BUSY, FOUND, REFUSED, UNREADABLE, WAITED, CheckPassword, FindToken, VerifyJwt
 from proxy.gate.decide import Gate
 from proxy.gate.decision import Deny, Forward, Identity, Local, Reason
@@ -12,7 +13,6 @@ from proxy.gate.snapshot import Bounds, RateLimit, RouteKind, Rule, Way
 from proxy.tokens.ports import Changes
 from proxy.tokens.secret import digest
 from proxy.tokens.token import TokenKind
-
 from tests.gate.play import (
     AT,
     GRACE_S,

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from proxy.gate.edits import IDENTITY_FIELDS, peer_lines, upstream_head
 
+from proxy.gate.edits import IDENTITY_FIELDS, peer_lines, upstream_head
 from tests.wire.play import admit, request
 
 PEER = peer_lines("192.0.2.7", "https")
@@ -60,7 +60,8 @@ def test_framing_is_written_by_us(fields, line, framing):
 
 CASES = st.sampled_from([bytes.lower, bytes.upper, bytes.title, bytes.swapcase])
 SPELLINGS = st.sampled_from([lambda name: name, lambda name: name.replace(b"-", b"_"), lambda name: name + b"_"])
-KNOWN = st.sampled_from(sorted(IDENTITY_FIELDS))
+UNHEARD_OF = [b"x-forwarded-anything", b"x-promgate-anything"]
+KNOWN = st.sampled_from([*sorted(IDENTITY_FIELDS), *UNHEARD_OF])
 NAMES = st.builds(lambda name, case, spell: case(spell(name)), KNOWN, CASES, SPELLINGS)
 
 

@@ -5,6 +5,7 @@ from collections import defaultdict
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from proxy.gate.limit import Meter, address_key
 from proxy.gate.snapshot import RateLimit
 

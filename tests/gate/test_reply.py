@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from proxy.gate.decision import Deny, Reason
 from proxy.gate.reply import build_denial, build_local, build_refusal, status_of
-
 from tests.gate.play import OPEN, READ, WRITE, answered, parse
 
 #: Never told to anybody: it went well, or there is nobody left.

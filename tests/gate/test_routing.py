@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from proxy.gate.routing import Router, is_blocked
 
+from proxy.gate.routing import Router, is_blocked
 from tests.gate.play import READ, WRITE
 
 SEGMENTS = st.lists(st.sampled_from(["a", "b", "ab", "A"]), max_size=4)

@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import pytest
+
 from proxy.gate.credentials import ShownPassword
 from proxy.gate.verified import VerifiedJwts, VerifiedPasswords
-
 from tests.gate.play import AT, NOW, claims
 
 ANN = ShownPassword("ann", b"right")

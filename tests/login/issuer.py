@@ -5,49 +5,57 @@ from __future__ import annotations
 import base64
 import json
 from functools import cache
+from typing import Any
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+
 from proxy.gate.snapshot import JwtIssuer
 
 NOW = 1_700_000_000
 CLAIMS = {"iss": "https://idp", "aud": "promgate", "sub": "carol", "iat": NOW - 60, "exp": NOW + 300}
 LEFT_OUT = object()
 
+Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+Words = dict[str, Any]
 
-def b64(data):
+
+def b64(data: bytes) -> bytes:
     return base64.urlsafe_b64encode(data).rstrip(b"=")
 
 
-def written(value):
+def written(value: Words) -> bytes:
     return b64(json.dumps({key: one for key, one in value.items() if one is not LEFT_OUT}).encode())
 
 
-def number(value, size):
+def number(value: int, size: int) -> str:
     return b64(value.to_bytes(size, "big")).decode()
 
 
 @cache
-def ec_key(name="one", curve=ec.SECP256R1):
+def ec_key(name: str = "one", curve: type[ec.EllipticCurve] = ec.SECP256R1) -> ec.EllipticCurvePrivateKey:
+    """The key of this name; the same one for all of a run."""
     return ec.generate_private_key(curve())
 
 
 @cache
-def rsa_key(name="one", bits=2048):
+def rsa_key(name: str = "one", bits: int = 2048) -> rsa.RSAPrivateKey:
     return rsa.generate_private_key(65537, bits)
 
 
-def jwk(key, **more):
-    numbers = key.public_key().public_numbers()
-    if isinstance(key, ec.EllipticCurvePrivateKey):
-        size = (key.curve.key_size + 7) // 8
-        name = {"secp256r1": "P-256", "secp384r1": "P-384"}[key.curve.name]
-        return {"kty": "EC", "crv": name, "x": number(numbers.x, size), "y": number(numbers.y, size), **more}
-    return {"kty": "RSA", "n": number(numbers.n, key.key_size // 8), "e": "AQAB", **more}
+def jwk(key: Key, **more: Any) -> Words:
+    """The public key as a JWK sets it down (RFC 7518 6)."""
+    if isinstance(key, rsa.RSAPrivateKey):
+        n = key.public_key().public_numbers().n
+        return {"kty": "RSA", "n": number(n, key.key_size // 8), "e": "AQAB", **more}
+    point = key.public_key().public_numbers()
+    size = (key.curve.key_size + 7) // 8
+    name = {"secp256r1": "P-256", "secp384r1": "P-384"}[key.curve.name]
+    return {"kty": "EC", "crv": name, "x": number(point.x, size), "y": number(point.y, size), **more}
 
 
-def sign(key, text):
+def sign(key: Key, text: bytes) -> bytes:
     if isinstance(key, rsa.RSAPrivateKey):
         return key.sign(text, padding.PKCS1v15(), hashes.SHA256())
     r, s = decode_dss_signature(key.sign(text, ec.ECDSA(hashes.SHA256())))
@@ -58,19 +66,19 @@ def sign(key, text):
 class Issuer:
     """`https://idp` with one key of each kind; `keys` may be changed."""
 
-    def __init__(self):
-        self.key = ec_key()
-        self.keys = [jwk(self.key, kid="ec"), jwk(rsa_key(), kid="rsa")]
+    def __init__(self) -> None:
+        self.keys = [jwk(ec_key(), kid="ec"), jwk(rsa_key(), kid="rsa")]
 
-    def jwks(self):
+    def jwks(self) -> str:
         return json.dumps({"keys": self.keys})
 
-    def written(self, **more):
+    def written(self, **more: Any) -> JwtIssuer:
+        """This issuer as the configuration has it."""
         return JwtIssuer("https://idp", "promgate", self.jwks(), **more)
 
-    def token(self, *, key=None, header=None, claims=None):
+    def token(self, *, key: Key | None = None, header: Words | None = None, claims: Words | None = None) -> bytes:
         """A good one; `header` and `claims` change it before it is signed with `key`."""
-        key = key or self.key
+        key = key or ec_key()
         is_rsa = isinstance(key, rsa.RSAPrivateKey)
         head = {"alg": "RS256" if is_rsa else "ES256", "kid": "rsa" if is_rsa else "ec", **(header or {})}
         text = written(head) + b"." + written({**CLAIMS, **(claims or {})})

@@ -16,10 +16,10 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
+
 from proxy.gate.ask import BUSY, REFUSED, JwtClaims, VerifyJwt
 from proxy.login import jwt as module
 from proxy.login.jwt import JwtVerifier
-
 from tests.login.issuer import CLAIMS, LEFT_OUT, NOW, Issuer, b64, ec_key, jwk, number, rsa_key, sign, written
 
 GOOD = JwtClaims("carol", "https://idp", "promgate", NOW - 60.0, NOW + 300.0)

@@ -9,6 +9,7 @@ from statistics import median
 
 import bcrypt
 import pytest
+
 from proxy.gate.ask import BUSY, CheckPassword
 from proxy.gate.authenticate import _DECOY, _decoys
 from proxy.login import passwords as module

@@ -12,9 +12,9 @@ import sys
 from dataclasses import replace
 
 import pytest
+
 from proxy.observe.access_log import AccessLog
 from proxy.observe.outcome import Outcome
-
 from tests.kit.promgate import environment
 from tests.relay.peer import Cut
 from tests.relay.stage import OK, answering, get, on_a_loop, post, stage, upstream

@@ -1,6 +1,7 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+
 from proxy.pki.authority import Leaf, issue, make_authority
 
 

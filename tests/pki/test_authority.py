@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from cryptography import x509
+
 from proxy.pki.authority import AuthorityError, Leaf, issue, make_authority
 from proxy.pki.inspect import inspect_pem
 

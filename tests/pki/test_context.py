@@ -2,6 +2,7 @@ import ssl
 import subprocess
 
 import pytest
+
 from proxy.pki.context import PairError, build_server_context
 
 TLS12 = ssl.TLSVersion.TLSv1_2

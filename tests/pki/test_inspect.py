@@ -1,6 +1,7 @@
 import subprocess
 
 import pytest
+
 from proxy.pki.inspect import NoCertificate, inspect_pem
 
 

@@ -2,6 +2,7 @@ import subprocess
 
 import pytest
 from cryptography import x509
+
 from proxy.pki.validity import find_not_after
 
 BEGIN, END = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"

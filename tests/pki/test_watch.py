@@ -4,9 +4,9 @@ import os
 import ssl
 
 import pytest
+
 from proxy.pki.context import PairError
 from proxy.pki.watch import CertWatch
-
 from tests.pki.test_context import client_of, shake_hands
 
 POLL_S = 0.02

@@ -18,6 +18,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 import uvloop
+
 from proxy.gate.ask import ABSENT
 from proxy.gate.decide import Gate
 from proxy.gate.memory import Memory
@@ -29,7 +30,6 @@ from proxy.relay.upstream import WRITE_LIMIT
 from proxy.tokens.ports import Changes
 from proxy.tokens.secret import SCHEME, mint
 from proxy.tokens.token import Token, TokenKind
-
 from tests.relay.peer import Cut, Message, Peer
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ class Filling:
         exchange = connection.exchange
         last = False
         while not last:
-            last = connection._out._transport.get_write_buffer_size() > WRITE_LIMIT - self._PIECE
+            last = relay.unsent() > WRITE_LIMIT - self._PIECE
             self._pieces.put_nowait(last)
             self.size += self._PIECE
             await until(lambda: exchange.bytes_out >= self.size)
@@ -229,6 +229,22 @@ class Stage:
         """The reasons of all outcomes, once there are `count`."""
         await until(lambda: len(self.outcomes) >= count)
         return [str(outcome.reason) for outcome in self.outcomes]
+
+    def unsent(self) -> int:
+        """What waits in the relay's memory for the one client to read it."""
+        return sum(connection._out._transport.get_write_buffer_size() for connection in self.context.connections)
+
+    def unsent_up(self) -> int:
+        """What waits in the relay's memory for the upstreams to read it."""
+        pools = self.context.pools.values()
+        return sum(connection._transport.get_write_buffer_size() for pool in pools for connection in pool._all)
+
+    def held(self) -> int:
+        """What the relay has taken of requests that it cannot send on yet."""
+        return sum(
+            len(connection._buffer) + sum(map(len, connection.exchange._pending if connection.exchange else ()))
+            for connection in self.context.connections
+        )
 
     async def sweep(self) -> None:
         while True:

@@ -10,11 +10,11 @@ from datetime import UTC, datetime
 from time import monotonic
 
 import pytest
+
 from proxy.gate.snapshot import Bounds, Timeouts
 from proxy.pki.authority import Leaf, issue, make_authority
 from proxy.pki.context import build_server_context
 from proxy.relay.listener import SWEEP_S
-
 from tests.relay import tls_peer
 from tests.relay.peer import Cut
 from tests.relay.stage import OK, Filling, answering, get, on_a_loop, post, stage, until, upstream
@@ -417,14 +417,29 @@ async def read_slowly(receive, body):
 # linger, upstream_idle, drain
 
 
+CHUNKED = b"Transfer-Encoding: chunked\r\n"
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status"),
+    [
+        (post("/plain", b"x", length=MB), 401),
+        (post("/small", b"x", length=MB), 413),
+        (get("/small", CHUNKED, method="POST") + b"fffff\r\n", 413),
+        (get("/x", CHUNKED, method="POST") + b"no number\r\n", 400),
+        (b"what is this\r\n\r\n", 400),
+    ],
+    ids=["denied", "length too large", "chunks too large", "bad chunk", "no request"],
+)
 @on_a_loop
-async def test_who_goes_on_after_an_early_answer_is_closed_after_linger():
-    async with upstream(answering(OK)) as origin, stage(origin.port, linger=0.5, body=9) as relay:
-        client, watch = await relay.client(post("/plain", b"x", length=MB)), Watch()
-        assert (await client.message()).status == 401
+async def test_who_goes_on_after_an_early_answer_is_closed_after_linger(request_bytes, status):
+    async with upstream(answering(OK)) as origin, stage(origin.port, linger=0.5, body=9, idle=9) as relay:
+        client, watch = await relay.client(request_bytes), Watch()
+        assert (await client.message()).status == status
         async with dripping(client, b"x"):
             await client.end()
             watch.says(0.5)
+        assert len(relay.outcomes) == 1
 
 
 @on_a_loop

@@ -6,11 +6,11 @@ import secrets
 from time import monotonic
 
 import pytest
+
 from proxy.gate.ask import ABSENT, FOUND
 from proxy.gate.snapshot import Bounds, RateLimit
 from proxy.tokens.secret import mint
 from proxy.tokens.token import TokenKind
-
 from tests.relay.peer import Cut
 from tests.relay.stage import LOOPS, OK, Filling, answering, get, on_a_loop, post, stage, until, upstream
 
@@ -103,6 +103,35 @@ async def test_a_connection_that_was_paused_for_a_slow_reader_reads_again_for_th
         assert len((await slow.message()).body) == filling.size
 
 
+@both_loops
+@on_a_loop
+async def test_a_connection_with_a_request_not_yet_taken_is_not_used_again(loop):
+    """The answer came early: what is left of the first request would stand before the second, and in our memory."""
+    answer_now = asyncio.Event()
+
+    async def deaf(peer):
+        await peer.head()
+        await answer_now.wait()
+        await peer.send(OK)
+        await asyncio.sleep(5)
+
+    async with upstream(deaf) as origin, stage(origin.port) as relay:
+        client = await relay.client(get("/x", b"Transfer-Encoding: chunked\r\n", method="POST"))
+        await until(lambda: origin.peers)
+        piece, sent = b"10000\r\n%b\r\n" % bytes(64 * KB), 0
+        while relay.unsent_up() <= 192 * KB:
+            await client.send(piece)
+            sent += 64 * KB
+            await until(lambda sent=sent: sum(c.exchange.bytes_in for c in relay.context.connections) >= sent)
+        await client.send(piece + b"0\r\n\r\n")
+        await until(lambda: all(c.exchange.request_done for c in relay.context.connections))
+        answer_now.set()
+        assert (await client.message()).status == 200
+        await client.send(get())
+        assert (await client.message()).status == 200
+        assert len(origin.peers) == 2
+
+
 # A connection that turns out to be dead
 
 
@@ -159,6 +188,27 @@ async def test_a_connection_that_closed_while_idle_is_not_taken_for_any_request(
             assert (await client.message()).status == 200
             await until(lambda number=number: gone(origin.peers[number - 1]))
             await until(lambda: not any(pool._all for pool in relay.context.pools.values()))
+
+
+@both_loops
+@on_a_loop
+async def test_a_connection_that_closes_in_the_same_breath_is_not_taken(loop):
+    """Its end and the request are read in one turn of the loop, the end first."""
+    served = asyncio.Event()
+
+    async def once(peer):
+        await peer.message()
+        await peer.send(OK)
+        await served.wait()
+
+    async with upstream(once) as origin, stage(origin.port) as relay:
+        client = await relay.client(post("/plain", b"abc", relay.bearer))
+        await client.message()
+        await until(lambda: relay.outcomes)
+        origin.peers[0].half_close()
+        client.sock.send(post("/plain", b"abc", relay.bearer))
+        assert (await client.message()).status == 200
+        served.set()
 
 
 @pytest.mark.parametrize("request_bytes", [get(), post("/write", b"abc"), post("/plain", b"abc")])
@@ -400,9 +450,7 @@ async def test_a_restart_within_the_connect_budget_goes_unnoticed(loop, request_
         client = await relay.client()
         sending = asyncio.create_task(client.send(request_bytes.replace(b"\r\n", b"\r\n" + relay.bearer, 1)))
         await asyncio.sleep(0.5)
-        (connection,) = relay.context.connections
-        held = len(connection._buffer) + sum(map(len, connection.exchange._pending))
-        assert held < MB, "what cannot be sent yet is left with the sender"
+        assert relay.held() < MB, "what cannot be sent yet is left with the sender"
         async with upstream(answering(OK), port) as again:
             assert (await client.message()).status == 200
             await sending
@@ -499,7 +547,7 @@ async def test_who_sends_ahead_and_reads_nothing_is_not_buffered_for(loop, path)
         sending = asyncio.create_task(client.send(get(path) * 400_000))
         most, deadline = 0, monotonic() + 0.8
         while monotonic() < deadline:
-            most = max([most, *(c._out._transport.get_write_buffer_size() for c in relay.context.connections)])
+            most = max(most, relay.unsent())
             await asyncio.sleep(0.01)
         assert 0 < most < 3 * MB, "one read of tiny requests, or one answer: never more"
         assert len(relay.outcomes) < 60_000
@@ -679,8 +727,7 @@ async def test_a_token_that_is_found_brings_its_whole_body_through(loop):
         sending = asyncio.create_task(client.send(post("/write", body, bearer)))
         await until(lambda: finder.asked)
         await asyncio.sleep(0.1)
-        (connection,) = relay.context.connections
-        assert len(connection._buffer) < MB, "who is not known yet does not fill memory"
+        assert relay.held() < MB, "who is not known yet does not fill memory"
         relay.learn(minted)
         finder.go.set()
         assert (await client.message()).status == 200

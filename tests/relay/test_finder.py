@@ -6,6 +6,7 @@ import asyncio
 
 import bcrypt
 import pytest
+
 from proxy.gate.ask import (
     ABSENT,
     FOUND,
@@ -23,7 +24,6 @@ from proxy.relay.finder import AnswerFinder
 from proxy.stores.sqlite import open_store
 from proxy.stores.watch import StoreWatch
 from proxy.tokens.book import TokenBook
-
 from tests.login.issuer import Issuer
 from tests.tokens.play import committed
 

@@ -10,11 +10,11 @@ from time import monotonic
 
 import pytest
 import uvloop
+
 from proxy.pki.authority import Leaf, issue, make_authority
 from proxy.pki.context import build_server_context
 from proxy.relay import tls
 from proxy.relay.tls import TlsListener
-
 from tests.relay.tls_peer import Peer, trusting
 
 BOTH_VERSIONS = (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3)

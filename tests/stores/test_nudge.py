@@ -6,9 +6,9 @@ import socket
 import threading
 
 import pytest
+
 from proxy.stores.nudge import nudge, serve_nudges, socket_beside
 from proxy.tokens.ports import StoreError
-
 from tests.stores.loops import on_both_loops, run
 
 

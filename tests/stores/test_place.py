@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 
 import pytest
+
 from proxy.stores import place
 from proxy.stores.place import NetworkFileSystem
 from proxy.tokens.ports import StoreError

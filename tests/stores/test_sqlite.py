@@ -6,11 +6,11 @@ import threading
 from contextlib import closing
 
 import pytest
+
 from proxy.stores import place
 from proxy.stores.place import NetworkFileSystem
 from proxy.stores.sqlite import open_store
 from proxy.tokens.ports import StoreError
-
 from tests.tokens.play import after, committed, create, rotate
 
 

@@ -13,11 +13,11 @@ import time
 from contextlib import closing
 
 import pytest
+
 from proxy.stores.sqlite import open_store
 from proxy.tokens.ports import StoreError
 from proxy.tokens.secret import digest
 from proxy.tokens.token import ACCEPTED, TokenState, state_at
-
 from tests.stores.rig import KILL, ROOT, TORN, Rig, build
 
 CONFIG = """

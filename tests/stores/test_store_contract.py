@@ -6,13 +6,13 @@ import threading
 from dataclasses import replace
 
 import pytest
+
 from proxy.stores.memory import MemoryStore
 from proxy.stores.sqlite import open_store
 from proxy.tokens import lifecycle
 from proxy.tokens.book import TokenBook
 from proxy.tokens.ports import Change, Conflict
 from proxy.tokens.token import Token, TokenKind
-
 from tests.tokens.play import after, committed, create, randomness, rotate
 
 

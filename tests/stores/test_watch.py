@@ -7,6 +7,7 @@ import time
 from contextlib import asynccontextmanager, closing
 
 import pytest
+
 from proxy.stores import watch as watch_module
 from proxy.stores.memory import MemoryStore
 from proxy.stores.nudge import nudge, serve_nudges, socket_beside
@@ -15,7 +16,6 @@ from proxy.stores.watch import StoreWatch
 from proxy.tokens.book import TokenBook
 from proxy.tokens.ports import Changes, StoreError
 from proxy.tokens.token import TokenState, state_at
-
 from tests.stores.loops import on_both_loops, run, until
 from tests.tokens.play import committed, create, rotate
 

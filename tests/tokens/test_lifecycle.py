@@ -6,13 +6,13 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
 from proxy.stores.memory import MemoryStore
 from proxy.tokens import lifecycle
 from proxy.tokens.lifecycle import MAX_PREVIOUS, Issued, Refusal
 from proxy.tokens.ports import Change
 from proxy.tokens.secret import digest
 from proxy.tokens.token import ACCEPTED, TokenKind, TokenState, ended_at, state_at
-
 from tests.tokens.play import DAY, HOUR, after, create, randomness, rotate
 
 CURRENT, PREVIOUS, RETIRED, REVOKED = TokenState.CURRENT, TokenState.PREVIOUS, TokenState.RETIRED, TokenState.REVOKED

@@ -8,9 +8,9 @@ import zlib
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from proxy.tokens.secret import Secret, digest, looks_minted, mint, parse
 from proxy.tokens.token import TokenKind
-
 from tests.tokens.play import randomness
 
 KINDS = [(TokenKind.WRITE, "pgw"), (TokenKind.READER, "pgr")]

@@ -3,11 +3,11 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from proxy.gate.edits import IDENTITY_FIELDS
 from proxy.wire import fields as f
 from proxy.wire.fields import REQUEST_FIELDS, FieldMemo, field_name, listed, split_field
 from proxy.wire.unlawful import Unlawful
-
 from tests.wire.play import refusal, verdict
 
 

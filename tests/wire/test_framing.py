@@ -5,6 +5,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+
 from proxy.wire.framing import ChunkedBody, LengthBody
 from proxy.wire.unlawful import Unlawful
 

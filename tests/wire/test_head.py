@@ -5,10 +5,10 @@ from itertools import pairwise
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+
 from proxy.gate.edits import IDENTITY_FIELDS
 from proxy.wire.head import MAX_FIELDS, MAX_SECTION_BYTES, MAX_TARGET_BYTES, admit_request, find_head_end
 from proxy.wire.unlawful import Unlawful
-
 from tests.wire.play import admit, memo, refusal, request, verdict
 
 

@@ -3,10 +3,10 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from proxy.wire.fields import RESPONSE_FIELDS, FieldMemo
 from proxy.wire.response import MAX_FIELDS, MAX_HEAD_BYTES, ResponseHead, admit_response
 from proxy.wire.unlawful import Unlawful
-
 from tests.wire.play import refusal
 
 

@@ -5,9 +5,9 @@ import re
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+
 from proxy.wire.target import canonical_path, split_target
 from proxy.wire.unlawful import Unlawful
-
 from tests.wire.play import refusal, verdict
 
 
