@@ -43,10 +43,10 @@ check: packages venv ## ruff and mypy
 
 # The shell becomes the demo, which dies with make: a recipe of its own would leave it behind after kill -9.
 .PHONY: demo
-demo: ## Prometheus, Alertmanager, an agent and promgate here; a token is rotated while you watch (ONCE=1: and ends)
+demo: ## all parts on this machine, and a token rotated while you watch (ONCE=1: and then ends)
 	@python=$$($(find_python)); [ -n "$$python" ] || { echo '$(NO_PYTHON)' >&2; exit 1; }; \
 	exec setpriv --pdeathsig KILL -- "$$python" -m demo --venv=$(VENV) \
-		$(if $(ONCE),--once,$(if $(DEMO_SECONDS),--seconds=$(DEMO_SECONDS)))
+		$(if $(ONCE),--once,$(if $(DEMO_SECONDS),--seconds=$(DEMO_SECONDS))) $(ARGS)
 
 .PHONY: bench
 bench: packages venv $(VENV)/.bench ## measure against nginx, HAProxy and Caddy (QUICK=1: two minutes)

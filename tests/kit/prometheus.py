@@ -1,0 +1,102 @@
+"""Debian's Prometheus in its two parts: the receiver that stores, and the agent that scrapes and sends."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import yaml
+
+from tests.kit.fetch import answers_ok, fetch
+from tests.kit.process import Process, free_port
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class Receiver(Process):
+    """Prometheus with its remote-write receiver under /prometheus. `kill` and `start` keep port and data."""
+
+    def __init__(self, directory: Path, port: int | None = None) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self.port = port or free_port()
+        self.base = f"http://127.0.0.1:{self.port}/prometheus"
+        self.write_url = f"{self.base}/api/v1/write"
+        config = directory / "receiver.yml"
+        config.write_text("global: {scrape_interval: 1h}\n")
+        command = [
+            "prometheus",
+            f"--config.file={config}",
+            f"--storage.tsdb.path={directory / 'data'}",
+            f"--web.listen-address=127.0.0.1:{self.port}",
+            "--web.enable-remote-write-receiver",
+            "--web.external-url=http://localhost/prometheus",
+            "--web.enable-lifecycle",
+        ]
+        super().__init__(command, directory / "receiver.log", lambda: answers_ok(f"{self.base}/-/ready"))
+
+    def samples(self, name: str, window: str = "1h") -> list[tuple[float, float]]:
+        """The raw samples (time, value) of all series called `name`, as stored, in the order of time."""
+        answer = fetch(f"{self.base}/api/v1/query?query={quote(f'{name}[{window}]')}")
+        if answer.status != 200:
+            raise ConnectionError(f"the receiver answered {answer.status} to a query: {answer.body[:200]!r}")
+        series = json.loads(answer.body)["data"]["result"]
+        return sorted((float(at), float(value)) for one in series for at, value in one["values"])
+
+
+class Agent(Process):
+    """Prometheus in agent mode: scrapes `target` each second and sends to `url`.
+
+    With `credentials_file` the token is read from there on every request; with `ca_file` that CA alone is trusted.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        target: str,
+        url: str,
+        credentials_file: Path | None = None,
+        ca_file: Path | None = None,
+    ) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self.port = free_port()
+        remote: dict[str, object] = {"url": url, "queue_config": {"batch_send_deadline": "1s"}}
+        if credentials_file:
+            remote["authorization"] = {"credentials_file": str(credentials_file)}
+        if ca_file:
+            remote["tls_config"] = {"ca_file": str(ca_file)}
+        config = directory / "agent.yml"
+        config.write_text(
+            yaml.safe_dump(
+                {
+                    "global": {"scrape_interval": "1s", "scrape_timeout": "1s"},
+                    "scrape_configs": [{"job_name": "counter", "static_configs": [{"targets": [target]}]}],
+                    "remote_write": [remote],
+                }
+            )
+        )
+        command = [
+            "prometheus",
+            "--enable-feature=agent",
+            f"--config.file={config}",
+            f"--storage.agent.path={directory / 'wal'}",
+            "--storage.remote.flush-deadline=1s",
+            f"--web.listen-address=127.0.0.1:{self.port}",
+        ]
+        super().__init__(
+            command, directory / "agent.log", lambda: answers_ok(f"http://127.0.0.1:{self.port}/-/ready")
+        )
+
+    def metric(self, name: str) -> float:
+        """The sum of its own metric `name` over all label sets (0 when it has none yet)."""
+        text = fetch(f"http://127.0.0.1:{self.port}/metrics").body.decode()
+        lines = (line for line in text.splitlines() if line.startswith((f"{name}{{", f"{name} ")))
+        return sum(float(line.rpartition(" ")[2]) for line in lines)
+
+    @property
+    def given_up(self) -> float:
+        """Samples it gave up for good, after an answer it does not retry, or from its queue."""
+        names = ("prometheus_remote_storage_samples_failed_total", "prometheus_remote_storage_samples_dropped_total")
+        return sum(self.metric(name) for name in names)
