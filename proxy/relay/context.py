@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from proxy.gate.edits import IDENTITY_FIELDS
 from proxy.gate.limit import address_key
-from proxy.wire.fields import RESPONSE_FIELDS, FieldMemo
 from proxy.wire.head import RequestMemo
+from proxy.wire.response import ResponseMemo
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -60,7 +60,7 @@ class RelayContext:
         self.connections: set[ClientConnection] = set()
         self.per_ip: dict[str, int] = {}
         self.request_memo = RequestMemo(IDENTITY_FIELDS)
-        self.response_memo = FieldMemo(RESPONSE_FIELDS)
+        self.response_memo = ResponseMemo()
         self.draining = False
 
     def admit(self, connection: ClientConnection) -> bool:

@@ -150,7 +150,7 @@ class Exchange:
         self.status = head.status
         if not self.request_done or endless or self._relay.draining:
             self.closes = True
-        pieces: list[bytes | memoryview] = [*head.sent]
+        pieces: list[bytes | memoryview] = [head.sent]
         if self.closes:
             pieces.append(b"Connection: close\r\n")
         pieces.append(b"\r\n")

@@ -11,7 +11,7 @@ from proxy.relay.upstream import UpstreamConnection
 
 if TYPE_CHECKING:
     from proxy.gate.snapshot import Upstream
-    from proxy.wire.fields import FieldMemo
+    from proxy.wire.response import ResponseMemo
 
 _MAX_IDLE = 512
 #: Between two attempts to connect: quick enough for a restart to go unnoticed, slow enough not to spin.
@@ -21,7 +21,7 @@ _RETRY_PAUSE_S = (0.02, 0.25)
 class Pool:
     """The idle connections of one upstream, newest first: the oldest may then grow stale and be swept away."""
 
-    def __init__(self, upstream: Upstream, memo: FieldMemo) -> None:
+    def __init__(self, upstream: Upstream, memo: ResponseMemo) -> None:
         self._upstream = upstream
         self._memo = memo
         self._idle: dict[UpstreamConnection, float] = {}  # connection -> idle since; insertion order is age

@@ -18,8 +18,8 @@ from proxy.wire.unlawful import Unlawful
 if TYPE_CHECKING:
     from proxy.relay.exchange import Exchange
     from proxy.relay.pool import Pool
-    from proxy.wire.fields import FieldMemo
     from proxy.wire.framing import Body
+    from proxy.wire.response import ResponseMemo
 
 #: What may wait in a transport before the other side is asked to pause.
 WRITE_LIMIT = 256 * 1024
@@ -43,7 +43,7 @@ class UpstreamConnection(asyncio.Protocol):
         "write",
     )
 
-    def __init__(self, pool: Pool, memo: FieldMemo) -> None:
+    def __init__(self, pool: Pool, memo: ResponseMemo) -> None:
         self._pool = pool
         self._memo = memo
         self._exchange: Exchange | None = None
@@ -149,6 +149,8 @@ class UpstreamConnection(asyncio.Protocol):
             if head.status == 101:
                 raise Unlawful("upgrade that was not asked for")
             data, searched = data[at:], 0
+        if head.chunked and exchange.head.minor == 0:
+            raise Unlawful("chunks for a client that cannot read them")  # RFC 9112 6.1; it was asked as HTTP/1.0
         if head.close:
             exchange.upstream_closes = True
         if exchange.head_only or head.status in {204, 304}:

@@ -3,32 +3,55 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
 from proxy.wire import fields as f
+from proxy.wire.fields import FieldMemo
 from proxy.wire.unlawful import Unlawful
-
-if TYPE_CHECKING:
-    from proxy.wire.fields import FieldMemo
 
 MAX_HEAD_BYTES = 64 * 1024
 MAX_FIELDS = 1000
+_MEMO_HEADS = 512
+_MEMO_HEAD_BYTES = 1024
 
 #: RFC 9112 4: HTTP-version SP status-code SP [ reason-phrase ]; the last SP is often left out.
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([\t \x21-\x7e\x80-\xff]*))?").fullmatch
 
 
 class ResponseHead:
-    """One lawful response head. `sent` begins with the status line as we send it; `length` is -1 without one."""
+    """One lawful response head, never changed once it is admitted: many answers may share it.
+
+    `sent` is the status line and the field lines as we send them, each with its CRLF; `length` is -1 without one.
+    """
 
     __slots__ = ("chunked", "close", "length", "sent", "status")
 
-    def __init__(self, status: int, line: bytes) -> None:
+    def __init__(self, status: int) -> None:
         self.status = status
-        self.sent = [line]
+        self.sent = b""
         self.length = -1
         self.chunked = False
         self.close = False
+
+
+class ResponseMemo:
+    """Field lines, and whole heads, that were judged before.
+
+    Within one second (Date) an upstream that answers alike answers with the same octets. Cookies are credentials,
+    and no head that sets one is kept.
+    """
+
+    __slots__ = ("fields", "heads")
+
+    def __init__(self) -> None:
+        self.fields = FieldMemo(f.RESPONSE_FIELDS)
+        self.heads: dict[bytes, ResponseHead] = {}
+
+    def keep(self, raw: bytes, head: ResponseHead) -> None:
+        if len(raw) > _MEMO_HEAD_BYTES or b"set-cookie" in raw.lower():
+            return
+        if len(self.heads) >= _MEMO_HEADS:
+            self.heads.clear()
+        self.heads[raw] = head
 
 
 class StatusMemo(dict[bytes, tuple[int, bytes, bool]]):
@@ -50,54 +73,54 @@ _statuses = StatusMemo()
 _FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 
 
-def admit_response(data: bytes, end: int, memo: FieldMemo) -> ResponseHead:
+def admit_response(data: bytes, end: int, memo: ResponseMemo) -> ResponseHead:
     """The response head in data[:end], or Unlawful (the caller answers 502 and closes that connection)."""
-    lines = data[:end].split(b"\r\n")
-    if len(lines) > MAX_FIELDS + 1 or end > MAX_HEAD_BYTES:
+    raw = data[:end]
+    known = memo.heads.get(raw)
+    if known is not None:
+        return known
+    head = _admit(raw, memo.fields)
+    if memo.fields.fresh:
+        memo.fields.keep()
+    memo.keep(raw, head)
+    return head
+
+
+def _admit(raw: bytes, fields: FieldMemo) -> ResponseHead:
+    lines = raw.split(b"\r\n")
+    if len(lines) > MAX_FIELDS + 1 or len(raw) > MAX_HEAD_BYTES:
         raise Unlawful("response head too large")
     status, first, old = _statuses[lines[0]]
     del lines[0]
-    head = ResponseHead(status, first)
+    head = ResponseHead(status)
+    sent = [first]
     named: list[bytes] | None = None
-    send = head.sent.append
     for line in lines:
-        verdict = memo[line]
-        if verdict.__class__ is bytes:
-            send(verdict)
+        verdict = fields[line]
+        if isinstance(verdict, bytes):
+            sent.append(verdict)
             continue
-        kind, value, sent = verdict
+        kind, value, as_sent = verdict
         if kind == f.LENGTH:
             if head.length >= 0:
                 raise Unlawful("two Content-Length fields")
             head.length = int(value)
-            send(sent)  # type: ignore[arg-type]
-        elif kind != f.DROP:
-            named = _special(head, kind, value, sent, named)  # type: ignore[arg-type]
-    if old:
-        head.close = True
+            sent.append(as_sent)
+        elif kind == f.ENCODING:
+            if head.chunked:
+                raise Unlawful("two Transfer-Encoding fields")
+            head.chunked = True
+            sent.append(as_sent)
+        elif kind == f.CONNECTION:
+            named = (named or []) + f.listed(value)
     if head.chunked and (head.length >= 0 or old):
         raise Unlawful("Transfer-Encoding beside Content-Length or in HTTP/1.0")
-    if named:
-        drop = set(named) - _FRAMING
-        head.sent[1:] = [sent for sent in head.sent[1:] if f.field_name(sent) not in drop]
-    if memo.fresh:
-        memo.keep()
+    head.close = old or (named is not None and b"close" in named)
+    head.sent = b"".join(_without(sent, named) if named else sent)
     return head
 
 
-def _special(
-    head: ResponseHead, kind: int, value: bytes, sent: bytes, named: list[bytes] | None
-) -> list[bytes] | None:
-    if kind == f.ENCODING:
-        if head.chunked:
-            raise Unlawful("two Transfer-Encoding fields")
-        head.chunked = True
-        head.sent.append(sent)
-    elif kind == f.CONNECTION:
-        options = f.listed(value)
-        if b"close" in options:
-            head.close = True
-        rest = [name for name in options if name not in {b"close", b"keep-alive"}]
-        if rest:
-            return (named or []) + rest
-    return named
+def _without(sent: list[bytes], named: list[bytes]) -> list[bytes]:
+    """The lines less those whose fields Connection names; the status line stays."""
+    drop = set(named) - _FRAMING
+    return sent[:1] + [line for line in sent[1:] if f.field_name(line) not in drop]
