@@ -35,6 +35,10 @@ packages: ## the Debian packages the tests use (those that are missing; nothing 
 test: check packages ## all of it: check, then every test, against real Prometheus, Alertmanager and vmagent
 	$(BIN)/pytest --numprocesses=$(WORKERS) --dist=worksteal $(ARGS)
 
+.PHONY: fuzz
+fuzz: venv ## play 50,000 streams against the independent reading of the RFCs (FUZZ=n: that many)
+	PROMGATE_FUZZ=$(or $(FUZZ),50000) $(BIN)/pytest --timeout=0 tests/attacks/test_reference.py $(ARGS)
+
 .PHONY: check
 check: packages venv ## ruff and mypy
 	$(BIN)/ruff check proxy tests bench demo

@@ -1,0 +1,116 @@
+"""The promgate that is attacked: plain TCP on the loopback, short deadlines, a recorder behind every route."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import yaml
+
+from tests.kit.process import Process, accepts, free_port
+from tests.kit.promgate import COMMAND, environment, run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.attacks.recorder import Recorder
+
+LINGER_S = 1.0
+HEADER_S = 1.5
+BODY_S = 1.5
+RESPONSE_S = 2.0
+_DEFECT = re.compile(r"Traceback|level=error|Task exception|never retrieved|never awaited|Fatal error", re.IGNORECASE)
+
+
+def route(name: str, path: str, upstream: tuple[str, int], **more: Any) -> dict[str, Any]:
+    """One route; open to anyone unless `more` says otherwise."""
+    host, port = upstream
+    upstream_url = f"http://{host}:{port}"
+    return {"name": name, "path": path, "upstream": upstream_url, "auth": ["none"], "allow": ["anyone"], **more}
+
+
+def write_route(path: str, upstream: tuple[str, int]) -> dict[str, Any]:
+    return route(
+        "write", path, upstream, methods=["POST"], kind="remote_write", auth=["write_token"], allow=["write"]
+    )
+
+
+def open_routes(recorder: Recorder) -> list[dict[str, Any]]:
+    """All paths lead to the recorder; `/private` wants a password, `/write` a token."""
+    here = recorder.address
+    return [
+        write_route("/write", here),
+        route("private", "/private", here, auth=["basic"], allow=["admin"]),
+        route("small", "/small", here, max_body_bytes="64KB"),
+        route("read", "/", here),
+    ]
+
+
+def strict_routes(recorder: Recorder) -> list[dict[str, Any]]:
+    """Only what lies below two prefixes leads anywhere."""
+    here = recorder.address
+    return [
+        write_route("/prometheus/api/v1/write", here),
+        route("prometheus", "/prometheus", here),
+        route("probe", "/probe", here),
+    ]
+
+
+class Relay(Process):
+    """`promgate serve` with `routes`; `complaints()` is what its log says that a served attack must not cause."""
+
+    def __init__(self, directory: Path, routes: list[dict[str, Any]]) -> None:
+        self.port = free_port()
+        self.address = ("127.0.0.1", self.port)
+        self.config_file = directory / "promgate.yml"
+        password_hash = "$2b$04$T7JQp8uCzzVGa4ECmiYFVunK3ZLYMkxa0BBzkdUnlmX8VJcQcn1fC"  # nobody logs in here
+        config = {
+            "version": 1,
+            "listen": [f"127.0.0.1:{self.port}"],
+            "basic_auth_users": {"admin": password_hash},
+            "roles": {"admin": ["basic:admin"]},
+            "tokens": {"store": "sqlite:///promgate.db"},
+            "timeouts": {
+                "header": f"{HEADER_S * 1000:.0f}ms",
+                "idle": "20s",
+                "body": f"{BODY_S * 1000:.0f}ms",
+                "connect": "700ms",
+                "response": f"{RESPONSE_S * 1000:.0f}ms",
+                "linger": f"{LINGER_S * 1000:.0f}ms",
+                "stream": "3s",
+                "drain": "1s",
+            },
+            "limits": {"guesses": {"rate": 1_000_000, "interval": "1s", "burst": 1_000_000}},
+            "access_log": {"file": "access.log"},
+            "routes": routes,
+        }
+        self.config_file.write_text(yaml.safe_dump(config))
+        self._judged = 0
+        super().__init__(
+            [*COMMAND, "serve", f"--config.file={self.config_file}"],
+            directory / "promgate.log",
+            lambda: accepts(self.port),
+            env=environment(),
+        )
+
+    def token(self) -> str:
+        """A write token of its own making."""
+        done = run("token", "create", "attacker", f"--config.file={self.config_file}")
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    def complaints(self) -> str:
+        """What the log has gained since the last look, if it tells of a defect; it is empty or the test fails."""
+        log = self.log
+        gained, self._judged = log[self._judged :], len(log)
+        if not self.running:
+            return f"the server has ended\n{gained}"
+        return gained if _DEFECT.search(gained) else ""
+
+
+class Target(NamedTuple):
+    """A relay, what stands behind it, and a token that opens its write route."""
+
+    relay: Relay
+    recorder: Recorder
+    token: str
