@@ -132,6 +132,10 @@ def _prove_and_measure(plan: Plan, stage: Stage, servers: Sequence[Server], repo
     at_start = {server.name: server.child.memory() for server in proxies}
     for server in servers:
         report.servers.append((server.name, server.version, prove(stage, server)))
+    if "memory" in plan.parts:
+        # Before the load: heap that was freed and kept would hide what a connection takes.
+        for server in proxies:
+            report.idle.append(measure_idle(stage, server, plan.idle_connections))
     for workload in plan.workloads:
         began = time.monotonic()
         asked = servers if workload.direct else proxies
@@ -141,8 +145,6 @@ def _prove_and_measure(plan: Plan, stage: Stage, servers: Sequence[Server], repo
         _say(f"{workload.title}: {seen} {workload.per} ({time.monotonic() - began:.0f} s)")
     if "memory" in plan.parts:
         report.memory = {server.name: (at_start[server.name], server.child.memory()) for server in proxies}
-        for server in proxies:
-            report.idle.append(measure_idle(stage, server, plan.idle_connections))
 
 
 def _say(text: str) -> None:
