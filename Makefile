@@ -14,6 +14,7 @@ find_python = for p in $(PYTHON) /usr/bin/python3 python3 python3.13 python3.12 
 NO_PYTHON := make: no Python >= 3.11 with venv found: apt-get install python3-venv, or name one: make PYTHON=...
 
 TEST_PACKAGES := prometheus prometheus-alertmanager prometheus-node-exporter victoria-metrics openssl python3-venv
+CONTAINER_PACKAGES := podman buildah runc conmon netavark aardvark-dns iptables mmdebstrap
 BENCH_PACKAGES := gcc libc6-dev openssl wrk nginx-light haproxy prometheus
 
 # Tests wait on real programs more than they compute: more workers than cores is right.
@@ -56,6 +57,16 @@ demo: ## all parts on this machine, and a token rotated while you watch (ONCE=1:
 bench: packages venv $(VENV)/.bench ## measure against nginx, HAProxy and Caddy (QUICK=1: two minutes)
 	@tests/kit/install.sh $(BENCH_PACKAGES)
 	$(BIN)/python -m bench $(if $(QUICK),--quick) $(ARGS)
+
+.PHONY: image
+image: packages venv ## build the Dockerfile on a base made here (no registry), and check it; needs root
+	@tests/kit/install.sh $(CONTAINER_PACKAGES)
+	$(BIN)/python -m tests.containers image
+
+.PHONY: compose-test
+compose-test: packages venv ## the same, then run docker-compose.yml and check who gets in; needs root
+	@tests/kit/install.sh $(CONTAINER_PACKAGES)
+	$(BIN)/python -m tests.containers compose
 
 .PHONY: requirements
 requirements: venv ## resolve the pins anew (UPGRADE=1: to the newest versions), with hashes and nothing of this machine

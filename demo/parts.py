@@ -109,7 +109,7 @@ class Parts:
                     "path": "/alertmanager",
                     "upstream": alertmanager,
                     "auth": ["basic"],
-                    "allow": [{"role": "viewer", "methods": ["GET", "HEAD"]}, {"role": "admin"}],
+                    "allow": ["viewer", "admin"],
                 },
             ],
         }

@@ -13,33 +13,50 @@ import logging
 import secrets
 import signal
 import ssl
+from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from proxy.config.read import ConfigError, load
+from proxy import __version__
 from proxy.gate.decide import Gate
+from proxy.gate.forwarded import Proxies
 from proxy.gate.memory import Memory
 from proxy.login.jwt import JwtVerifier
 from proxy.login.passwords import PasswordChecker
+from proxy.observe import metrics
 from proxy.observe.access_log import AccessLog
+from proxy.observe.metrics import RequestCounts, Sample, token_samples
+from proxy.observe.observers import Observers
 from proxy.pki.watch import CertWatch
 from proxy.process import prepare_process
 from proxy.relay.context import RelayContext
+from proxy.relay.figures import relay_samples
 from proxy.relay.finder import AnswerFinder
 from proxy.relay.listener import SWEEP_S, Listeners
 from proxy.relay.pool import Pool
+from proxy.reload import Reload
 from proxy.stores.nudge import serve_nudges, socket_beside
 from proxy.stores.sqlite import open_store
 from proxy.stores.watch import StoreWatch
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Coroutine, Iterator
 
     from proxy.config.read import Loaded
+    from proxy.console.reach import Reach
     from proxy.gate.snapshot import Snapshot
 
 _log = logging.getLogger("promgate.server")
 _REOPEN_EACH_S = 5.0
+#: Settings that are read once, and the options that they come from.
+_NEED_RESTART = {
+    "listen": "listen",
+    "tls": "tls_server_config",
+    "store": "tokens.store",
+    "proxy_protocol": "proxy_protocol",
+    "access_log": "access_log",
+    "telemetry": "telemetry",
+}
 _TLS_VERSIONS = {"TLS12": ssl.TLSVersion.TLSv1_2, "TLS13": ssl.TLSVersion.TLSv1_3}
 
 
@@ -50,6 +67,8 @@ class App:
         self._loaded = loaded
         self._memory = Memory(secrets.token_bytes(32))
         self._jwts = JwtVerifier(loaded.snapshot.jwt_issuers)
+        self._counts = RequestCounts()
+        self._reload = Reload(loaded)
         self._stop = asyncio.Event()
 
     async def run(self) -> int:
@@ -63,14 +82,22 @@ class App:
             stack.callback(self._jwts.close)
             log = AccessLog(settings.access_log.file, settings.access_log.format)
             stack.callback(log.close)
-            relay = RelayContext(Gate(snapshot, self._memory), AnswerFinder(watch, passwords, self._jwts), log.add)
+            observers = Observers(log.write, *([self._counts.add] if settings.telemetry else []))
+            stack.callback(observers.flush)
+            finder = AnswerFinder(watch, passwords, self._jwts)
+            relay = RelayContext(Gate(snapshot, self._memory), finder, observers.add)
             self._take(relay, snapshot)
             listeners = Listeners(relay, certificate and certificate[1])
-            await listeners.open([(address.host, address.port) for address in settings.listen])
+            parts = _Parts(relay, listeners, log, observers, certificate and certificate[0])
+            await self._open_telemetry(stack, parts)
+            addresses = [(address.host, address.port) for address in settings.listen]
+            await listeners.open(addresses, proxied=settings.proxy_protocol)
+            parts.listening = True
             if certificate is not None:
                 _in_background(stack, certificate[0].run(listeners.use))
-            _in_background(stack, _sweep(listeners, log))
-            self._on_signals(relay)
+            _in_background(stack, _sweep(parts))
+            _in_background(stack, self._reload.run(lambda fresh: self._reloaded(relay, fresh)))
+            self._on_signals()
             gc.collect()
             gc.freeze()  # what lives from here to the end need not be looked at again
             _log.info("serving on %s", ", ".join(map(str, settings.listen)))
@@ -101,52 +128,113 @@ class App:
         watch = CertWatch(tls.cert_file, tls.key_file, _TLS_VERSIONS[tls.min_version])
         return watch, watch.load()
 
-    def _on_signals(self, relay: RelayContext) -> None:
+    async def _open_telemetry(self, stack: contextlib.AsyncExitStack, parts: _Parts) -> None:
+        """Before the public listeners, and closed after them: a drain can be watched to its end."""
+        address = self._loaded.settings.telemetry
+        if address is None:
+            return
+        from proxy.console.page import CONTENT_TYPE, Page  # noqa: PLC0415 - not paid for where it is not used
+        from proxy.console.reach import Reach  # noqa: PLC0415
+        from proxy.console.telemetry import Telemetry  # noqa: PLC0415
+
+        reach = Reach(lambda: {route.upstream for route in parts.relay.gate.snapshot.routes})
+        page = Page(lambda: self._samples(parts, reach))
+        telemetry = Telemetry(page.build, CONTENT_TYPE, lambda: ", ".join(self._missing(parts, reach)))
+        await telemetry.open(address.host, address.port)
+        stack.callback(telemetry.close)
+        _in_background(stack, reach.run())
+        _log.info("telemetry on %s", address)
+
+    def _samples(self, parts: _Parts, reach: Reach) -> Iterator[Sample]:
+        """All that a scrape is told."""
+        parts.observers.flush()
+        yield from self._counts.samples()
+        yield from relay_samples(parts.relay, parts.listeners.tls)
+        for upstream, reached in reach.reached.items():
+            yield Sample(metrics.UPSTREAM_REACHABLE, reached, (upstream.authority,))
+        if self._loaded.settings.store is not None:
+            yield from token_samples(self._memory.book, parts.relay.clock.at(monotonic()))
+        yield Sample(metrics.RELOAD_SUCCESSFUL, not self._reload.failed)
+        yield Sample(metrics.RELOAD_TIME, self._reload.taken_at)
+        if parts.certificate is not None:
+            if parts.certificate.not_after is not None:
+                yield Sample(metrics.CERTIFICATE_END, parts.certificate.not_after)
+            yield Sample(metrics.CERTIFICATE_LOADS, parts.certificate.loaded)
+            yield Sample(metrics.CERTIFICATE_FAILED, parts.certificate.failed)
+        yield Sample(metrics.LINES_LOST, parts.log.lost)
+        yield Sample(metrics.BUILD, 1, (__version__,))
+
+    def _missing(self, parts: _Parts, reach: Reach) -> Iterator[str]:
+        """What keeps this process from being ready."""
+        if parts.relay.draining:
+            yield "draining"
+        elif not parts.listening:
+            yield "the public listeners are not open yet"
+        if not self._memory.book.readable:
+            yield "the token store cannot be read"
+        for upstream in reach.missing():
+            yield f"upstream {upstream.authority} cannot be reached"
+
+    def _on_signals(self) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
-        loop.add_signal_handler(signal.SIGHUP, self._reload, relay)
+        loop.add_signal_handler(signal.SIGHUP, self._reload.ask)
 
-    def _reload(self, relay: RelayContext) -> None:
-        """Take the file as it is now, whole or not at all."""
-        path = self._loaded.settings.path
-        try:
-            loaded = load(path)
-        except ConfigError as error:
-            for problem in error.problems:
-                _log.error("%s", problem)
-            _log.error("%s was not taken; the configuration before it goes on", path)
-            return
-        if loaded.settings != self._loaded.settings:
-            _log.warning("listen, tls_server_config, tokens.store and access_log change with a restart only")
+    def _reloaded(self, relay: RelayContext, loaded: Loaded) -> None:
+        """Serve by the new configuration from the next request on; what needs new sockets or files is told."""
+        gate = Gate(loaded.snapshot, self._memory)
         self._take(relay, loaded.snapshot)
         self._jwts.take(loaded.snapshot.jwt_issuers)
-        relay.gate = Gate(loaded.snapshot, self._memory)
-        _log.info("%s taken: %d routes", path, len(loaded.snapshot.routes))
+        if gate.proxies is None and relay.gate.proxies is not None:
+            gate.proxies = Proxies()  # trusts nobody: connections have the client of their last request in mind
+        relay.gate = gate
+        kept = [
+            key
+            for field, key in _NEED_RESTART.items()
+            if getattr(loaded.settings, field) != getattr(self._loaded.settings, field)
+        ]
+        waits = f"; {', '.join(kept)}: not before a restart" if kept else ""
+        for warning in loaded.warnings:
+            _log.warning("%s", warning)
+        _log.info("%s taken: %d routes%s", loaded.settings.path, len(loaded.snapshot.routes), waits)
 
     def _take(self, relay: RelayContext, snapshot: Snapshot) -> None:
         """A pool for every upstream; those no longer named are left to grow idle and be swept."""
+        self._counts.know(route.name for route in snapshot.routes)
         for route in snapshot.routes:
             if route.upstream not in relay.pools:
                 relay.pools[route.upstream] = Pool(route.upstream, relay.response_memo)
+
+
+@dataclass
+class _Parts:
+    """The living parts that are looked at together."""
+
+    relay: RelayContext
+    listeners: Listeners
+    log: AccessLog
+    observers: Observers
+    certificate: CertWatch | None
+    listening: bool = False
 
 
 def _in_background(stack: contextlib.AsyncExitStack, work: Coroutine[None, None, None]) -> None:
     stack.callback(asyncio.create_task(work).cancel)
 
 
-async def _sweep(listeners: Listeners, log: AccessLog) -> None:
-    """Keep deadlines and write the log. A defect here must not end either: it is logged, and the next pass comes."""
+async def _sweep(parts: _Parts) -> None:
+    """Keep deadlines, tell the observers. A defect here must not end either: it is logged, and the next pass comes."""
     reopen_at = monotonic() + _REOPEN_EACH_S
     while True:
         await asyncio.sleep(SWEEP_S)
         now = monotonic()
         try:
-            listeners.sweep(now)
-            log.flush()
+            parts.listeners.sweep(now)
+            parts.observers.flush()
             if now > reopen_at:
                 reopen_at = now + _REOPEN_EACH_S
-                log.reopen_if_moved()
+                parts.log.reopen_if_moved()
         except Exception:  # noqa: BLE001
             _log.exception("the sweep failed")
 

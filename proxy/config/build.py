@@ -11,23 +11,20 @@ from typing import TYPE_CHECKING
 
 from proxy.config import files, issuers, routes
 from proxy.config.problem import join_key, printable
-from proxy.config.schema import NAME, AccessLog, Settings, Tls
+from proxy.config.schema import AccessLog, Settings, Tls
 from proxy.config.shape import did_you_mean
-from proxy.config.units import format_duration, is_loopback
+from proxy.config.units import Address, format_duration, is_loopback
+from proxy.config.users import build_users, users_are_known
+from proxy.config.words import NAME
 from proxy.gate.snapshot import Bounds, RateLimit, Snapshot, Timeouts, TokenRules
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from pathlib import Path
 
     from proxy.config.problem import Report
     from proxy.config.schema import Config
-
-# bcrypt's own alphabet and layout: 22 characters of salt, 31 of digest (Provos and Mazieres, 1999).
-_BCRYPT = re.compile(r"\$2[aby]\$([0-9]{2})\$[./A-Za-z0-9]{53}", re.ASCII)
-_MIN_COST, _MAX_COST = 4, 14
-# Cost 10 is the default of htpasswd -B and of Prometheus' documentation.
-_USUAL_COST = 10
+    from proxy.gate.forwarded import Proxies
 
 # Five rounds of a sender's longest usual retry; under it a sender that reads its file late is locked out.
 _SHORT_OVERLAP_S = 300.0
@@ -39,14 +36,16 @@ _CLIENT_IDLE_S = 300.0
 def build(config: Config, report: Report, path: Path, *, open_files: bool) -> tuple[Snapshot, Settings]:
     """Compile `config`, read from the absolute `path`. After a problem was reported the result means nothing."""
     base = path.parent
-    users = _build_users(config, report)
+    users = build_users(config, report)
     snapshot = Snapshot(
-        routes=routes.build_routes(config, report),
+        routes=routes.build_routes(config, report, base),
         users=users,
-        roles=_build_roles(config, report),
+        roles=_build_roles(config, users, report),
+        tenants=_build_tenants(config, users, report),
         token_rules=_build_token_rules(config, report),
         timeouts=_build_timeouts(config, report),
         bounds=_build_bounds(config),
+        trusted_proxies=_build_proxies(config, report),
         jwt_issuers=issuers.build_issuers(config, report) if open_files else (),
     )
     _check_listeners(config, report)
@@ -56,8 +55,23 @@ def build(config: Config, report: Report, path: Path, *, open_files: bool) -> tu
         tls=_build_tls(config, report, base, open_files=open_files),
         store=_build_store(config, base),
         access_log=_build_access_log(config, report, base, open_files=open_files),
+        telemetry=_build_telemetry(config, report),
+        watch=config.reload.watch,
+        proxy_protocol=config.proxy_protocol,
     )
     return snapshot, settings
+
+
+def _build_proxies(config: Config, report: Report) -> Proxies | None:
+    if config.proxy_protocol and not config.trusted_proxies and report.is_sound("proxy_protocol", "trusted_proxies"):
+        report.problem("proxy_protocol", "nobody is in trusted_proxies, so nobody's PROXY header could be believed")
+    if not config.trusted_proxies or not report.is_sound("trusted_proxies"):
+        return None
+    if any(network.prefixlen == 0 for network in config.trusted_proxies):
+        report.warning("trusted_proxies", "everybody is trusted: whoever reaches the listener may choose its address")
+    from proxy.gate.forwarded import Proxies  # noqa: PLC0415 - ipaddress costs 3 ms that only this needs to pay
+
+    return Proxies(config.trusted_proxies)
 
 
 def _check_listeners(config: Config, report: Report) -> None:
@@ -106,47 +120,16 @@ def _build_access_log(config: Config, report: Report, base: Path, *, open_files:
     return AccessLog(file, written.format)
 
 
-def _build_users(config: Config, report: Report) -> Mapping[str, tuple[bytes, ...]]:
-    users = {}
-    for user, hashes in config.basic_auth_users.items():
-        path = join_key("basic_auth_users", user)
-        # RFC 7617 2: a colon ends the user name, so nobody could log in with one in it.
-        if not user or ":" in user or not user.isprintable():
-            report.problem(path, "a user name is printable, not empty, and holds no ':'")
-        if not hashes and report.is_sound(path):
-            report.problem(path, "a bcrypt hash is missing; promgate hash-password makes one")
-        for index, written in enumerate(hashes):
-            at = f"{path}[{index}]" if f"{path}[{index}]" in report.lines else path
-            if report.is_sound(at):
-                _check_hash(written, at, report)
-        users[user] = tuple(written.encode() for written in hashes)
-    return users
+def _build_telemetry(config: Config, report: Report) -> Address | None:
+    if config.telemetry is None:
+        return None
+    address = config.telemetry.listen
+    if address in config.listen and address.port != 0 and report.is_sound("listen", "telemetry.listen"):
+        report.problem("telemetry.listen", f"{address} is a public listener, too; telemetry needs a port of its own")
+    return address
 
 
-def _check_hash(written: str, path: str, report: Report) -> None:
-    match = _BCRYPT.fullmatch(written)
-    if match is None:
-        hint = "promgate hash-password makes one"
-        if written.startswith("$2x$"):
-            hint = "$2x$ marks hashes of a broken crypt; make a new one with promgate hash-password"
-        elif written.startswith(("$2a$", "$2b$", "$2y$")):
-            hint = "it begins like one, but is cut or altered (60 characters; did a shell or a template eat a '$'?)"
-        elif written.startswith(("$", "{")):
-            hint = f"this is another scheme; {hint}"
-        report.problem(path, f"<secret> is not a bcrypt hash: {hint}")
-        return
-    cost = int(match[1])
-    if not _MIN_COST <= cost <= _MAX_COST:
-        report.problem(
-            path,
-            f"bcrypt cost {cost} is not taken; {_MIN_COST} to {_MAX_COST} is, and 10 to 12 is usual "
-            "(each step doubles the time of a login)",
-        )
-    elif cost < _USUAL_COST:
-        report.warning(path, f"bcrypt cost {cost} is quick to guess; 10 to 12 is usual")
-
-
-def _build_roles(config: Config, report: Report) -> Mapping[str, frozenset[str]]:
+def _build_roles(config: Config, users: Collection[str], report: Report) -> Mapping[str, frozenset[str]]:
     roles_of: dict[str, set[str]] = {}
     for role, identities in config.roles.items():
         path = join_key("roles", role)
@@ -154,12 +137,21 @@ def _build_roles(config: Config, report: Report) -> Mapping[str, frozenset[str]]
             report.problem(path, "a role is named with letters, digits, '_', '.' and '-', up to 64")
         for index, written in enumerate(identities):
             at = f"{path}[{index}]" if f"{path}[{index}]" in report.lines else path
-            identity = _parse_identity(written, at, config, report)
+            identity = _parse_identity(written, at, users, report)
             roles_of.setdefault(identity, set()).add(role)
     return {identity: frozenset(roles) for identity, roles in roles_of.items()}
 
 
-def _parse_identity(written: str, path: str, config: Config, report: Report) -> str:
+def _build_tenants(config: Config, users: Collection[str], report: Report) -> Mapping[str, str]:
+    tenants = {}
+    for written, tenant in config.tenants.items():
+        tenants[_parse_identity(written, join_key("tenants", written), users, report)] = tenant
+    if tenants and report.was_read("routes") and not any(route.tenant_header for route in config.routes):
+        report.warning("tenants", "without effect: no route has a tenant_header")
+    return tenants
+
+
+def _parse_identity(written: str, path: str, users: Collection[str], report: Report) -> str:
     """`written` as the gate names identities."""
     kind, colon, name = written.partition(":")
     if not report.is_sound(path):
@@ -168,10 +160,8 @@ def _parse_identity(written: str, path: str, config: Config, report: Report) -> 
         report.problem(
             path, f"{written[:80]!a} is not an identity; basic:USER, token:NAME and jwt:SUBJECT are taken"
         )
-    elif kind == "basic" and name not in config.basic_auth_users and report.was_read("basic_auth_users"):
-        report.problem(
-            path, f"no user {name[:80]!a} in basic_auth_users{did_you_mean(name, config.basic_auth_users)}"
-        )
+    elif kind == "basic" and name not in users and users_are_known(report):
+        report.problem(path, f"no user {name[:80]!a} in basic_auth_users{did_you_mean(name, users)}")
     elif kind == "token":
         try:
             NAME.parse(name)
@@ -220,10 +210,11 @@ def _build_timeouts(config: Config, report: Report) -> Timeouts:
 
 
 def _build_bounds(config: Config) -> Bounds:
-    limits, guesses = config.limits, config.limits.guesses
+    limits, guesses, per_user = config.limits, config.limits.guesses, config.limits.guesses_per_user
     return Bounds(
         body_min_rate_bytes=limits.body_min_rate,
         max_connections=limits.max_connections,
         max_connections_per_ip=limits.max_connections_per_ip,
         guesses=RateLimit(guesses.rate, guesses.interval, guesses.burst, by_identity=False),
+        guesses_per_user=RateLimit(per_user.rate, per_user.interval, per_user.burst),
     )

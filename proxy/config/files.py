@@ -35,6 +35,7 @@ def check_key_pair(cert: Path, key: Path, at: str, report: Report) -> None:
 
 
 def _read_pem(path: Path, at: str, report: Report, *, private: bool = False) -> bytes | None:
+    report.reads(path)
     try:
         with path.open("rb") as file:
             mode = os.fstat(file.fileno()).st_mode
@@ -42,12 +43,21 @@ def _read_pem(path: Path, at: str, report: Report, *, private: bool = False) -> 
     except OSError as error:
         report.problem(at, f"{printable(path)} cannot be read: {error.strerror}")
         return None
+    _judge_mode(path, mode, at, report, private=private)
+    return pem
+
+
+def check_mode(path: Path, at: str, report: Report) -> None:
+    """Report when others than its owner can change the file, or read it: it holds what is worth guessing."""
+    _judge_mode(path, path.stat().st_mode, at, report, private=True)
+
+
+def _judge_mode(path: Path, mode: int, at: str, report: Report, *, private: bool) -> None:
     shown = f"{printable(path)} (mode {stat.S_IMODE(mode):04o})"
     if mode & stat.S_IWOTH:
         report.problem(at, f"anybody on this machine can change {shown}; run chmod o-w")
     elif private and mode & stat.S_IROTH:
         report.warning(at, f"anybody on this machine can read {shown}; run chmod o-r")
-    return pem
 
 
 def _check_match(cert: Path, key: Path, at: str, report: Report) -> None:

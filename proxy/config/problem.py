@@ -7,7 +7,15 @@ values of secret options and clear-text YAML around an error are not quoted.
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+from proxy.config.stamp import look_at
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from proxy.config.stamp import Stamp
 
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_@.-]{1,80}", re.ASCII)
 
@@ -26,11 +34,15 @@ class Problem(NamedTuple):
 
 
 class ConfigError(Exception):
-    """The configuration cannot be used. `problems` holds every reason, in the order of the file."""
+    """The configuration cannot be used. `problems` holds every reason, in the order of the file.
 
-    def __init__(self, problems: list[Problem]) -> None:
+    `files` are those that were read, each in the state in which it was.
+    """
+
+    def __init__(self, problems: list[Problem], files: Mapping[Path, Stamp]) -> None:
         super().__init__("\n".join(map(str, problems)))
         self.problems = problems
+        self.files = files
 
 
 def printable(thing: object) -> str:
@@ -53,6 +65,7 @@ class Report:
         self.lines: dict[str, int] = {}
         self.problems: list[Problem] = []
         self.warnings: list[Problem] = []
+        self.files: dict[Path, Stamp] = {}
         self._unsound: set[str] = set()
 
     def problem(self, path: str, text: str, line: int | None = None) -> None:
@@ -61,6 +74,18 @@ class Report:
 
     def warning(self, path: str, text: str, line: int | None = None) -> None:
         self.warnings.append(Problem(self.file, self.line_of(path) if line is None else line, path, text))
+
+    def reads(self, path: Path) -> None:
+        """Say that the file is read after this, so that a change of it is known for one of the configuration."""
+        self.files.setdefault(path.absolute(), look_at(path))
+
+    def problem_in(self, file: str, line: int, path: str, text: str, *, option: str) -> None:
+        """A finding in the file that `option` names, whose value is not to be trusted then; no file: in the option."""
+        self.distrust(option)
+        self.problems.append(Problem(file or self.file, line if file else self.line_of(option), path, text))
+
+    def warning_in(self, file: str, line: int, path: str, text: str, *, option: str) -> None:
+        self.warnings.append(Problem(file or self.file, line if file else self.line_of(option), path, text))
 
     def distrust(self, path: str) -> None:
         """Say that what `path` holds is not what was meant, so that nothing is concluded from it."""
@@ -83,12 +108,11 @@ class Report:
     def finish(self) -> list[Problem]:
         """The warnings, by line; raises ConfigError if there is a problem."""
         if self.problems:
-            raise ConfigError(sorted(self.problems, key=_by_line))
-        return sorted(self.warnings, key=_by_line)
+            raise ConfigError(sorted(self.problems, key=self._by_place), self.files)
+        return sorted(self.warnings, key=self._by_place)
 
-
-def _by_line(problem: Problem) -> int:
-    return problem.line
+    def _by_place(self, problem: Problem) -> tuple[bool, str, int]:
+        return problem.file != self.file, problem.file, problem.line
 
 
 def _touches(path: str, other: str) -> bool:

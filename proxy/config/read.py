@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping as Env
     from pathlib import Path
 
+    from proxy.config.stamp import Stamp
     from proxy.gate.snapshot import Snapshot
 
 __all__ = ["ConfigError", "Loaded", "Problem", "load"]
@@ -32,11 +33,15 @@ _MAX_VALUE_BYTES = 1024 * 1024
 
 
 class Loaded(NamedTuple):
-    """What a good file means. `warnings` are lawful things that an operator should know of."""
+    """What a good file means. `warnings` are lawful things that an operator should know of.
+
+    `files` are the file and those that it names, each in the state in which it was read.
+    """
 
     snapshot: Snapshot
     settings: Settings
     warnings: list[Problem]
+    files: Env[Path, Stamp]
 
 
 def load(path: Path, *, open_files: bool = True, env: Env[str, str] = os.environ) -> Loaded:
@@ -49,16 +54,17 @@ def load(path: Path, *, open_files: bool = True, env: Env[str, str] = os.environ
     text = _text_of(path, report)
     node = None if text is None else parse_document(text, report)
     if node is None:
-        raise ConfigError(report.problems)
+        raise ConfigError(report.problems, report.files)
     base = path.absolute().parent
     config = _Reader(report, base if open_files else None, env).root(node)
     if config is None:
-        raise ConfigError(report.problems)
+        raise ConfigError(report.problems, report.files)
     snapshot, settings = build.build(config, report, path.absolute(), open_files=open_files)
-    return Loaded(snapshot, settings, report.finish())
+    return Loaded(snapshot, settings, report.finish(), report.files)
 
 
 def _text_of(path: Path, report: Report) -> str | None:
+    report.reads(path)
     try:
         with path.open("rb") as file:
             mode = os.fstat(file.fileno()).st_mode
@@ -78,8 +84,9 @@ def _text_of(path: Path, report: Report) -> str | None:
         return None
 
 
-def _value_in(path: Path) -> str:
+def _value_in(path: Path, report: Report) -> str:
     """What an `X_file` holds, without the line break that editors and `echo` leave at the end."""
+    report.reads(path)
     with path.open("rb") as file:
         raw = file.read(_MAX_VALUE_BYTES + 1)
     if len(raw) > _MAX_VALUE_BYTES:
@@ -143,7 +150,7 @@ class _Reader:
             self._report.problem(path, f"{key} and {key}_file exclude each other; write one of them")
         elif name is not None and self._base is not None:
             try:
-                text = _value_in(self._base / name)
+                text = _value_in(self._base / name, self._report)
             except (OSError, ValueError) as error:
                 why = error.strerror if isinstance(error, OSError) else "not a text of at most 1 MiB"
                 self._report.problem(path, f"{printable(self._base / name)} cannot be read: {why}")

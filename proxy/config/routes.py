@@ -5,77 +5,109 @@ The rule: a route that nobody could ever pass, or that everybody could by oversi
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
-from proxy.config.problem import join_key
-from proxy.config.shape import did_you_mean
+from proxy.config import access
+from proxy.config.problem import printable
 from proxy.config.units import is_loopback
-from proxy.gate.snapshot import RateLimit, Route, RouteKind, Rule, Way
+from proxy.config.users import users_are_known
+from proxy.gate.snapshot import RateLimit, Route, RouteKind, Way
 from proxy.wire.grammar import TARGET
 from proxy.wire.target import canonical_path
 from proxy.wire.unlawful import Unlawful
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from proxy.config.problem import Report
-    from proxy.config.schema import AllowRule, Config, RateLimitOf, RouteOf
+    from proxy.config.schema import Config, RateLimitOf, RouteOf
+    from proxy.gate.snapshot import Upstream
 
 #: Names of promgate's own, exact and below (the rest of /-/ is free, Prometheus has names there too).
 _RESERVED = ("/-/healthy", "/-/ready", "/-/login", "/-/callback", "/-/logout", "/-/console", "/-/api/v1", "/-/auth")
 
-#: The role that a write token carries of itself.
-_WRITE = "write"
-
-#: The role of whoever shows nothing, on a route with `auth: [none]`.
-_ANYONE = "anyone"
-
-# Which ways lead to an identity. A token shown as a basic password still comes by the way of its kind.
-_WAYS_TO = {"basic": {"basic"}, "token": {"write_token", "bearer"}, "jwt": {"jwt"}}
-_WAYS_OF_THEMSELVES = {_WRITE: {"write_token"}, _ANYONE: {"none"}}
 _TAKES_TOKENS = {"write_token", "bearer"}
+#: unix(7): 108 bytes with the NUL at the end.
+_MAX_SOCKET_BYTES = 107
 _DEFAULT_MAX_DELAY_S = 10.0
 
 
-def build_routes(config: Config, report: Report) -> tuple[Route, ...]:
-    """Every route in the order of the file."""
+def build_routes(config: Config, report: Report, base: Path) -> tuple[Route, ...]:
+    """Every route in the order of the file. `base`: where relative paths start."""
     if not config.routes and report.is_sound("routes"):
         report.problem("routes", "at least one route is needed: nothing is let through by default")
     _check_unique(config, report)
-    return tuple(_build_route(written, config, report) for written in config.routes)
+    return tuple(_build_route(written, config, report, base) for written in config.routes)
 
 
 def _check_unique(config: Config, report: Report) -> None:
-    for option in ("name", "path"):
-        seen: dict[str, str] = {}
-        for route in config.routes:
-            value, at = getattr(route, option), f"{route.at}.{option}"
-            if value in seen and report.is_sound(at, seen[value]):
-                first = report.line_of(seen[value])
-                report.problem(at, f"{value!a} is already the {option} of the route in line {first}")
-            seen.setdefault(value, at)
+    names: dict[str, str] = {}
+    paths: dict[tuple[str, bytes], str] = {}
+    for route in config.routes:
+        at = f"{route.at}.name"
+        first = names.setdefault(route.name, at)
+        if first != at and report.is_sound(at, first):
+            report.problem(at, f"{route.name!a} is already the name of the route in line {report.line_of(first)}")
+        at = f"{route.at}.path"
+        for host in route.host or (b"",):
+            first = paths.setdefault((route.path, host), at)
+            if first != at and report.is_sound(at, first):
+                there = f" on {host.decode()}" if host else ""
+                line = report.line_of(first)
+                report.problem(at, f"{route.path!a} is already the path of the route in line {line}{there}")
 
 
-def _build_route(written: RouteOf, config: Config, report: Report) -> Route:
+def _build_route(written: RouteOf, config: Config, report: Report, base: Path) -> Route:
     _check_path(written, report)
     _check_methods(written, report)
     _check_ways(written, config, report)
-    _check_allow(written, config, report)
     return Route(
         name=written.name,
         path=written.path,
-        upstream=written.upstream,
+        upstream=_build_upstream(written, report, base),
+        hosts=frozenset(written.host),
+        stripped=_build_stripped(written, report),
         kind=RouteKind(written.kind),
         ways=frozenset(map(Way, written.auth)),
-        rules=_build_rules(written),
+        rules=access.build_rules(written, config, report),
         methods=_set_of(written.methods),
         rate_limit=_build_rate_limit(written.rate_limit, written, report),
         max_body_bytes=written.max_body_bytes,
+        unblocked=access.build_unblocked(written, report),
+        addresses=access.build_addresses(written, report),
+        exempt=access.build_exempt(written, report),
+        telling=access.build_telling(written, config, report),
     )
 
 
-def _build_rules(written: RouteOf) -> tuple[Rule, ...]:
-    if written.allow is None:
-        return (Rule(_ANYONE),) if set(written.auth) == {"none"} else ()
-    return tuple(Rule(rule.role, _set_of(rule.methods)) for rule in written.allow)
+def _build_upstream(written: RouteOf, report: Report, base: Path) -> Upstream:
+    upstream = written.upstream
+    if not upstream.socket:
+        return upstream
+    socket = str(base / upstream.socket)
+    at = f"{written.at}.upstream"
+    if len(os.fsencode(socket)) > _MAX_SOCKET_BYTES and report.is_sound(at):
+        report.problem(at, f"{printable(socket)} is longer than the {_MAX_SOCKET_BYTES} bytes of a unix socket's path")
+    return upstream._replace(socket=socket)
+
+
+def _build_stripped(written: RouteOf, report: Report) -> bytes:
+    """The part of the path that is taken off; empty for none."""
+    prefix, at, path = written.strip_prefix, f"{written.at}.strip_prefix", written.path
+    if not prefix or not report.is_sound(at, f"{written.at}.path"):
+        return b""
+    whole = path if prefix == "true" else prefix
+    if whole == "/":
+        report.problem(at, "of / nothing can be taken off; leave it out")
+    elif whole.endswith("/"):
+        report.problem(at, f"a prefix has no '/' at its end; write {whole.rstrip('/')[:80]!a}")
+    elif path != whole and not path.startswith(whole + "/"):
+        report.problem(at, f"{whole[:80]!a} is no beginning of {path!a} in whole segments; nothing could be taken off")
+    elif path == whole and path.endswith("/api/v1/write"):
+        prefix = path.removesuffix("/api/v1/write")
+        report.problem(at, f"the upstream would get / and not the path for writes; write {prefix!a}")
+    return whole.encode()
 
 
 def _set_of(methods: tuple[bytes, ...] | None) -> frozenset[bytes] | None:
@@ -133,53 +165,8 @@ def _check_ways(written: RouteOf, config: Config, report: Report) -> None:
             report.problem(at, f"{way} needs tokens.store: without it there are no tokens")
     if "jwt" in ways and not config.jwt and report.was_read("jwt"):
         report.problem(at, "jwt needs an issuer under jwt: whose tokens are to be believed?")
-    if "basic" in ways and not config.basic_auth_users and report.was_read("basic_auth_users"):
+    if "basic" in ways and not config.basic_auth_users and not config.htpasswd and users_are_known(report):
         report.problem(at, "basic needs users: name one in basic_auth_users")
-
-
-def _check_allow(written: RouteOf, config: Config, report: Report) -> None:
-    at = f"{written.at}.allow"
-    if not report.is_sound(at) or (written.allow is None and set(written.auth) == {"none"}):
-        return
-    if not written.allow:
-        report.problem(at, "nobody may pass by default; list the roles that may")
-        return
-    for rule in written.allow:
-        _check_rule(rule, written, config, report)
-    roles = [join_key("roles", rule.role) for rule in written.allow]
-    if not report.is_sound(at, f"{written.at}.auth", *roles) or not report.was_read("roles"):
-        return
-    stuck = [rule for rule in written.allow if not _ways_to(rule.role, config) & set(written.auth)]
-    if len(stuck) < len(written.allow):
-        for rule in stuck:
-            report.warning(_place(rule, at, report), f"nobody has the role {rule.role} by {', '.join(written.auth)}")
-    elif set(written.auth) == {"none"}:
-        report.problem(at, "with auth: [none] everybody has the role anyone and no other; allow that, or leave it out")
-    else:
-        report.problem(at, f"nobody can pass: no way of {', '.join(written.auth)} leads to a role that is allowed")
-
-
-def _check_rule(rule: AllowRule, route: RouteOf, config: Config, report: Report) -> None:
-    at = _place(rule, f"{route.at}.allow", report)
-    known = {*config.roles, _WRITE, _ANYONE}
-    if rule.role not in known and report.is_sound(at) and report.was_read("roles"):
-        report.problem(at, f"no role {rule.role} in roles{did_you_mean(rule.role, known)}")
-    if rule.methods is not None and route.methods is not None and report.is_sound(f"{route.at}.methods"):
-        never = set(rule.methods) - set(route.methods)
-        if never:
-            names = ", ".join(sorted(method.decode() for method in never))
-            report.warning(at, f"the route does not take {names}, so the rule cannot either")
-
-
-def _place(rule: AllowRule, allow: str, report: Report) -> str:
-    return rule.at if rule.at in report.lines else allow
-
-
-def _ways_to(role: str, config: Config) -> set[str]:
-    """The ways by which somebody with `role` can come."""
-    kinds = {identity.partition(":")[0] for identity in config.roles.get(role, ())}
-    ways = {way for kind in kinds for way in _WAYS_TO.get(kind, ())}
-    return ways | _WAYS_OF_THEMSELVES.get(role, set())
 
 
 def _build_rate_limit(written: RateLimitOf | None, route: RouteOf, report: Report) -> RateLimit | None:

@@ -6,15 +6,40 @@ from them (`python -m proxy.config.docs`). Key names are Prometheus' own whereve
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from proxy.config.shape import REQUIRED, Kind, ListOf, MapOf, Refused, Section, Table, choice, option, whole
-from proxy.config.units import Address, parse_duration, parse_listen, parse_size, parse_upstream
-from proxy.gate.snapshot import Upstream
+from proxy.config.shape import REQUIRED, ListOf, MapOf, Refused, Section, Table, choice, option, whole
+from proxy.config.web_config import HttpServerConfig, TlsServerConfig
+from proxy.config.words import (
+    ADDRESS,
+    DURATION,
+    FILE,
+    HASH,
+    HOST,
+    HTPASSWD,
+    IDENTITY,
+    JSON,
+    METHOD,
+    NAME,
+    NETWORK,
+    PATH,
+    PREFIX,
+    RATE,
+    SIZE,
+    SPAN,
+    STORE,
+    STRIP,
+    SWITCH,
+    TENANT,
+    TEXT,
+    UPSTREAM,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from proxy.config.units import Address
+    from proxy.gate.snapshot import Upstream
 
 
 class Tls(NamedTuple):
@@ -33,147 +58,19 @@ class AccessLog(NamedTuple):
 
 
 class Settings(NamedTuple):
-    """What the process needs beside the Snapshot. Paths are absolute. `store` is the SQLite file, None without one."""
+    """What the process needs beside the Snapshot. Paths are absolute. `store` is the SQLite file, None without one.
+
+    `telemetry` is where metrics and health are shown, None: nowhere. `watch`: a changed file is taken by itself.
+    """
 
     path: Path
     listen: tuple[Address, ...]
     tls: Tls | None
     store: Path | None
     access_log: AccessLog
-
-
-def _text(text: str) -> str:
-    if not text or text != text.strip() or not text.isprintable():
-        raise ValueError("a printable text without white space around it is wanted")
-    return text
-
-
-def _file(text: str) -> str:
-    if "\0" in text or not text.strip():
-        raise ValueError("the name of a file is wanted")
-    return text
-
-
-def _word(text: str) -> str:
-    if re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", text, re.ASCII) is None:
-        raise ValueError(f"{text[:80]!a} is not a name; letters, digits, '_', '.' and '-' are taken, up to 64")
-    return text
-
-
-def _switch(text: str) -> bool:
-    if text not in {"true", "false"}:
-        raise ValueError(f"write true or false, not {text[:80]!a}")
-    return text == "true"
-
-
-def _span(text: str) -> float:
-    seconds = parse_duration(text)
-    if seconds <= 0:
-        raise ValueError("must be longer than 0: without it a peer could hold a connection for ever")
-    return seconds
-
-
-def _rate(text: str) -> float:
-    if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text, re.ASCII) is None or float(text) == 0:
-        raise ValueError(f"{text[:80]!a} is not a rate; a number above 0 is wanted")
-    return float(text)
-
-
-def _size(text: str) -> int:
-    size = int(text) if re.fullmatch(r"[0-9]{1,18}", text, re.ASCII) else parse_size(text)
-    if size == 0:
-        raise ValueError("must be more than 0")
-    return size
-
-
-def _method(text: str) -> bytes:
-    if text in {"TRACE", "TRACK", "CONNECT"}:
-        raise ValueError(f"{text} is never relayed: it shows headers or opens a tunnel (RFC 9110 9.3.6, 9.3.8)")
-    if re.fullmatch(r"[A-Z][A-Z_-]{0,31}", text, re.ASCII) is None:
-        hint = f"; methods are written in capitals: {text.upper()}" if text.isascii() and text.isalpha() else ""
-        raise ValueError(f"{text[:80]!a} is not a method{hint}")
-    return text.encode()
-
-
-def _store(text: str) -> str:
-    taken = "a store is written sqlite:////absolute/path.db or sqlite:///path-beside-this-file.db"
-    scheme, separator, path = text.partition(":///")
-    if scheme != "sqlite" or not separator or not path.strip("/") or not path.isprintable():
-        raise ValueError(taken)
-    return path
-
-
-TEXT = Kind("text", _text, "")
-NAME = Kind("name", _word, "")
-IDENTITY = Kind("identity", _text, "")
-FILE = Kind("file", _file, "")
-JSON = Kind("JSON", str, "")
-HASH = Kind("bcrypt hash", str, "")  # judged in `build`, which never repeats it
-SWITCH = Kind("`true` or `false`", _switch, False)
-DURATION = Kind("duration", parse_duration, 0.0)
-SPAN = Kind("duration", _span, 1.0)
-RATE = Kind("number", _rate, 1.0)
-SIZE = Kind("size", _size, 1)
-METHOD = Kind("method", _method, b"")
-ADDRESS = Kind("address", parse_listen, Address("localhost", 0))
-UPSTREAM = Kind("URL", parse_upstream, Upstream("", 0))
-STORE = Kind("store URL", _store, "")
-
-_OLD_TLS = "RFC 8996 ends TLS 1.0 and 1.1; write TLS12 or TLS13"
-_NO_CLIENT_CA = "client certificates are not asked for, so there is nothing to hold against it; leave it out"
-_UNVERIFIED = "Python's ssl cannot ask for a certificate without verifying it; NoClientCert is taken"
-_VERIFIED = "a listener does not ask for client certificates; NoClientCert is taken"
-
-
-class TlsServerConfig(Section):
-    """Prometheus' own keys, so that a `web-config.yml` can be pasted. What is not honoured is refused by name."""
-
-    cert_file: str = option(FILE, REQUIRED, "Certificate chain in PEM, the server's own certificate first.")
-    key_file: str = option(FILE, REQUIRED, "Private key in PEM, without a passphrase.")
-    min_version: str = option(
-        choice("TLS12", "TLS13", but={"TLS10": _OLD_TLS, "TLS11": _OLD_TLS}), "TLS12", "Lowest version of TLS taken."
-    )
-    max_version: str = option(
-        choice("TLS13", but=dict.fromkeys(("TLS10", "TLS11", "TLS12"), "a listener always offers TLS 1.3")),
-        "TLS13",
-        "Highest version of TLS taken.",
-    )
-    client_auth_type: str = option(
-        choice(
-            "NoClientCert",
-            but={
-                "RequestClientCert": _UNVERIFIED,
-                "RequireAnyClientCert": _UNVERIFIED,
-                "VerifyClientCertIfGiven": _VERIFIED,
-                "RequireAndVerifyClientCert": _VERIFIED,
-            },
-        ),
-        "NoClientCert",
-        "Whether a client shows a certificate.",
-    )
-    client_ca_file = option(Refused(_NO_CLIENT_CA), None, "")
-    client_ca = option(Refused(_NO_CLIENT_CA), None, "")
-    client_allowed_sans = option(Refused(_NO_CLIENT_CA), None, "")
-    cert = option(Refused("Python's ssl reads certificates from files only; write cert_file"), None, "")
-    key = option(Refused("Python's ssl reads keys from files only; write key_file"), None, "")
-    cipher_suites = option(
-        Refused("the suites are fixed (forward secret, authenticated encryption; docs/tls.md names them)"), None, ""
-    )
-    curve_preferences = option(Refused("the groups are those of OpenSSL; leave it out"), None, "")
-    prefer_server_cipher_suites = option(
-        Refused("without effect in Prometheus since Go 1.17, and here; leave it out"), None, ""
-    )
-
-
-class HttpServerConfig(Section):
-    """The other half of Prometheus' web config; nothing in it changes what promgate does."""
-
-    http2 = option(
-        Refused("HTTP/2 is not offered to clients; write false or leave it out", harmless="false"), None, ""
-    )
-    headers = option(
-        Refused("an answer keeps the headers of the upstream; set them with the upstream's --web.config.file"), None, ""
-    )
+    telemetry: Address | None
+    watch: bool
+    proxy_protocol: bool
 
 
 class Tokens(Section):
@@ -244,6 +141,17 @@ class Guesses(Section):
     burst: int = option(whole(1, 1_000_000), "20", "Guesses at once.")
 
 
+class GuessesPerUser(Section):
+    """How many unknown passwords one user name may be shown, from all addresses together, before they have to wait.
+
+    Who has shown the right one since promgate started never waits.
+    """
+
+    rate: float = option(RATE, "1", "Guesses for each `interval`.")
+    interval: float = option(SPAN, "1s", "The time that `rate` counts for.")
+    burst: int = option(whole(1, 1_000_000), "30", "Guesses at once.")
+
+
 class Limits(Section):
     """How much of anything one peer, or all together, may hold."""
 
@@ -253,6 +161,9 @@ class Limits(Section):
     max_connections: int = option(whole(1, 1_000_000), "20000", "Client connections at once.")
     max_connections_per_ip: int = option(whole(1, 1_000_000), "2000", "Client connections at once from one address.")
     guesses: Guesses = option(Table(Guesses), {}, "Brake on guessing credentials, for each IP address.")
+    guesses_per_user: GuessesPerUser = option(
+        Table(GuessesPerUser), {}, "Brake on guessing passwords, for each user name."
+    )
 
 
 class AccessLogOf(Section):
@@ -260,6 +171,25 @@ class AccessLogOf(Section):
 
     file: str = option(FILE, "stderr", "A file to append to, or `stderr`.")
     format: str = option(choice("logfmt", "json"), "logfmt", "How a line is written.")
+
+
+class Telemetry(Section):
+    """Metrics, health and readiness, for machines: no login, and no secret to be seen. docs/metrics.md has them all."""
+
+    listen: Address = option(
+        ADDRESS, "127.0.0.1:9099", "Address of `/metrics`, `/-/healthy` and `/-/ready`, in plain HTTP."
+    )
+
+
+class ReloadOf(Section):
+    """How a changed configuration is taken, besides by SIGHUP: whole or not at all."""
+
+    watch: bool = option(
+        SWITCH,
+        "false",
+        "Take a changed file, and changed files that it names, by itself once they are at rest (within 3s). "
+        "The swaps of a mounted ConfigMap or Secret are seen.",
+    )
 
 
 class RateLimitOf(Section):
@@ -274,11 +204,19 @@ class RateLimitOf(Section):
 
 
 class AllowRule(Section):
-    """A role that may pass. A lone word is a rule for that role and every method of the route."""
+    """A role that may pass. A lone word is a rule for that role, and everything that it may do.
+
+    A role with a name of your own may do all that the route takes. Ready made are `viewer` (GET, HEAD, and POST to the
+    query endpoints), `silencer` (viewer, and POST and DELETE on silences), `notifier` (POST to `/api/v2/alerts`),
+    `writer` (POST, on routes of kind `remote_write`) and `admin` (everything).
+    """
 
     role: str = option(NAME, REQUIRED, "A role of `roles`; or `write`, which every write token has of itself.")
     methods: tuple[bytes, ...] | None = option(
-        ListOf(METHOD, or_one=True), None, "Methods that the role may use here; all that the route takes if left out."
+        ListOf(METHOD, or_one=True), None, "Methods that the role may use here; all that it may if left out."
+    )
+    path: str | None = option(
+        PREFIX, None, "Where it may, below the route's prefix and in whole segments: `/api/v1`. Everywhere if left out."
     )
 
 
@@ -303,7 +241,22 @@ class RouteOf(Section):
     path: str = option(
         TEXT, REQUIRED, "Prefix in whole segments: `/prometheus` takes `/prometheus/graph`, not `/prometheusX`."
     )
-    upstream: Upstream = option(UPSTREAM, REQUIRED, "Where requests go: `http://host:port`. The path is kept.")
+    host: tuple[bytes, ...] = option(
+        ListOf(HOST, or_one=True),
+        [],
+        "Names by which the route is reached, without port. Left out: every name that no other route claims.",
+    )
+    upstream: Upstream = option(
+        UPSTREAM,
+        REQUIRED,
+        "Where requests go: `http://host:port`. Or a unix socket: `unix:///run/p.sock`, `unix:p.sock` by this file.",
+    )
+    strip_prefix: str = option(
+        STRIP,
+        "false",
+        "What the upstream does not see of the path: `true` is the whole of `path`, or the beginning of it: with "
+        "`/prometheus`, `/prometheus/api` goes on as `/api`, and a redirect to `/x` comes back as `/prometheus/x`.",
+    )
     kind: str = option(
         choice("plain", "remote_write"),
         "plain",
@@ -323,6 +276,29 @@ class RouteOf(Section):
         None,
         "Who may pass: roles, or rules of role and methods. May be left out only where `auth` is `none`.",
     )
+    unblock: tuple[str, ...] = option(
+        ListOf(PREFIX, or_one=True), [], "Paths below the prefix to open, of those that are closed (docs/behaviour.md)."
+    )
+    exempt: tuple[str, ...] = option(
+        ListOf(PATH, or_one=True),
+        [],
+        "Exact paths below the prefix that anybody may GET and HEAD with no credential: `/-/healthy` of the upstream.",
+    )
+    allow_from: tuple[Any, ...] = option(
+        ListOf(NETWORK, or_one=True), [], "Networks from which the route may be used, `10.0.0.0/8`; all if left out."
+    )
+    deny_from: tuple[Any, ...] = option(
+        ListOf(NETWORK, or_one=True), [], "Networks from which it may not, even if `allow_from` has them."
+    )
+    identity_headers: bool = option(
+        SWITCH, "false", "Tell the upstream who is asking: `X-Promgate-Identity` and `X-Promgate-Roles`."
+    )
+    tenant_header: str | None = option(
+        choice("X-Scope-OrgID", "THANOS-TENANT", "X-Promgate-Tenant", but={"X-Scope-OrgId": "write X-Scope-OrgID"}),
+        None,
+        "Tell the upstream the tenant of who is asking, from `tenants`; an identity without one gets 403.",
+    )
+    tenant: str | None = option(TENANT, None, "With `tenant_header`, the tenant of everybody on this route.")
     rate_limit: RateLimitOf | None = option(Table(RateLimitOf), None, "Limit for each peer on this route.")
     max_body_bytes: int = option(SIZE, "32MB", "Largest request body; a larger one gets 413.")
 
@@ -342,21 +318,43 @@ class Config(Section):
     insecure_plaintext: bool = option(
         SWITCH, "false", "Let listeners that other machines reach speak without TLS. Secrets then cross in clear."
     )
+    trusted_proxies: tuple[Any, ...] = option(
+        ListOf(NETWORK, or_one=True),
+        [],
+        "Networks of the proxies before promgate, whose X-Forwarded-For is believed: the right-most address in it "
+        "that is not of these is the client's. Nobody's by default.",
+    )
+    proxy_protocol: bool = option(
+        SWITCH, "false", "`trusted_proxies` begin each connection with a PROXY header, version 1 or 2; others must not."
+    )
     basic_auth_users: dict[str, tuple[str, ...]] = option(
         MapOf("user", ListOf(HASH, or_one=True)),
         {},
         "User -> bcrypt hash (`promgate hash-password`), or a list of hashes while a password is rotated.",
+    )
+    htpasswd: str = option(
+        HTPASSWD,
+        None,
+        "More users, as lines `user:hash` of bcrypt (`htpasswd -B -C 10`). SIGHUP reads the file again.",
+        has_file=True,
     )
     roles: dict[str, tuple[str, ...]] = option(
         MapOf("role", ListOf(IDENTITY, or_one=True)),
         {},
         "Role -> identities that have it: `basic:USER`, `token:NAME`, `jwt:SUBJECT`.",
     )
+    tenants: dict[str, str] = option(
+        MapOf("identity", TENANT), {}, "Identity -> its tenant, on routes with a `tenant_header`."
+    )
     tokens: Tokens = option(Table(Tokens), {}, "Tokens and their rotation.")
     jwt: tuple[Jwt, ...] = option(ListOf(Table(Jwt), or_one=True), [], "Issuers of JSON web tokens.")
     timeouts: TimeoutsOf = option(Table(TimeoutsOf), {}, "Deadlines.")
     limits: Limits = option(Table(Limits), {}, "Bounds.")
     access_log: AccessLogOf = option(Table(AccessLogOf), {}, "The access log.")
+    telemetry: Telemetry | None = option(
+        Table(Telemetry), None, "Metrics and health. Without this section there are none, and no port is taken."
+    )
+    reload: ReloadOf = option(Table(ReloadOf), {}, "Taking a changed configuration.")
     routes: tuple[RouteOf, ...] = option(ListOf(Table(RouteOf)), REQUIRED, "What stands behind the listener.")
     http_server_config: HttpServerConfig | None = option(
         Table(HttpServerConfig), None, "Taken so that a web config can be pasted."

@@ -98,13 +98,19 @@ def parse_listen(text: str) -> Address:
 
 
 def parse_upstream(text: str) -> Upstream:
-    """The server behind a route: `http://host:port` (port 80 if it is left out), and nothing after it."""
+    """The server behind a route: `http://host:port` (port 80 if it is left out), `unix:///absolute.sock` or
+    `unix:beside/the/configuration.sock` (gRPC's names), and nothing after it.
+    """
     taken = "an upstream is written http://host:port"
+    if text.startswith("unix:"):
+        return Upstream("", 0, _parse_socket(text))
     scheme, separator, rest = text.partition("://")
     if not separator:
         raise ValueError(f"{taken}; 'http://' is missing")
     if scheme != "http":
-        raise ValueError(f"{taken}; {scheme + '://'!r} is not taken: an upstream is reached by plain HTTP over TCP")
+        raise ValueError(
+            f"{taken} or unix:///path.sock; {scheme + '://'!r} is not taken: an upstream is reached by plain HTTP"
+        )
     if "@" in rest:
         raise ValueError(f"{taken}, with no user or password in it")
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
@@ -114,6 +120,20 @@ def parse_upstream(text: str) -> Upstream:
     if not host or port == 0:
         raise ValueError(f"{taken}; {authority!r} names no {'host' if not host else 'port to connect to'}")
     return Upstream(host, 80 if port is None else port)
+
+
+def _parse_socket(text: str) -> str:
+    """The path of a unix socket, which may be relative to the configuration."""
+    path = text.removeprefix("unix:")
+    if path.startswith("//") and not path.startswith("///"):
+        raise ValueError(
+            f"{text[:80]!r} is not taken: unix:///run/p.sock is an absolute path, unix:run/p.sock one relative to "
+            "this file"
+        )
+    path = path.removeprefix("//")
+    if not path.strip("/") or path.endswith("/") or not path.isprintable():
+        raise ValueError("a unix socket is written unix:///absolute/path.sock or unix:path-beside-this-file.sock")
+    return path
 
 
 def is_loopback(host: str) -> bool:

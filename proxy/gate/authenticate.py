@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from proxy.gate.ask import ABSENT, BUSY, UNREADABLE, CheckPassword, FindToken, JwtClaims, VerifyJwt
 from proxy.gate.credentials import ShownJwt, ShownPassword, ShownToken
 from proxy.gate.decision import Deny, Identity, Need, Reason
-from proxy.gate.limit import address_key
+from proxy.gate.limit import address_key, user_key
 from proxy.gate.snapshot import RouteKind, Way
 from proxy.tokens.token import TokenKind, TokenState, ended_at, is_accepted, state_at
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from proxy.gate.snapshot import Route, Snapshot
     from proxy.tokens.token import Token
 
-_ANYONE = Identity("anyone", frozenset({"anyone"}), Way.NONE)
+ANYONE = Identity("anyone", frozenset({"anyone"}), Way.NONE)
 _NO_ROLES: frozenset[str] = frozenset()
 _WRITE_ROLES = frozenset({"write"})
 _WAY_OF = {TokenKind.WRITE: Way.WRITE_TOKEN, TokenKind.READER: Way.BEARER}
@@ -36,12 +36,13 @@ _JWT_GRACE_S = 300.0
 class Authenticator:
     """Compiled for one Snapshot; the memory it looks into is the process's."""
 
-    __slots__ = ("_decoys", "_guesses", "_identities", "_issuers", "_memory", "_snapshot")
+    __slots__ = ("_decoys", "_guesses", "_identities", "_issuers", "_memory", "_per_user", "_snapshot")
 
     def __init__(self, snapshot: Snapshot, memory: Memory) -> None:
         self._snapshot = snapshot
         self._memory = memory
         self._guesses = memory.meter("guesses", snapshot.bounds.guesses)
+        self._per_user = memory.meter("guesses:user", snapshot.bounds.guesses_per_user)
         self._identities: dict[str, Identity] = {}
         self._issuers = frozenset((one.issuer, one.audience) for one in snapshot.jwt_issuers)
         self._decoys = _decoys(snapshot.users.values())
@@ -51,7 +52,7 @@ class Authenticator:
     ) -> Identity | Deny | Need:
         """`at` is monotonic, for limits; `now` is unix time, for the life of tokens."""
         if shown is None or Way.NONE in route.ways:
-            return _ANYONE if Way.NONE in route.ways else Deny(Reason.NO_CREDENTIAL, route)
+            return ANYONE if Way.NONE in route.ways else Deny(Reason.NO_CREDENTIAL, route)
         if shown.__class__ is ShownToken:
             token = self._memory.book.find(shown.digest)
             if token is not None:
@@ -115,10 +116,11 @@ class Authenticator:
         if answer is None:
             if hashes is not None and passwords.knew(shown, hashes):
                 return Need(question, route)
-            return self._ask(route, question, ip, at)
+            return self._ask_password(route, question, shown.user, ip, at)
         if answer == BUSY:
             return Deny(Reason.BUSY, route)
         if answer is not True or hashes is None:
+            self._per_user.charge(user_key(shown.user), at)
             return self._wrong(route, ip, at)
         passwords.remember(shown, hashes, at)
         return self._identity(f"basic:{shown.user}")
@@ -165,6 +167,15 @@ class Authenticator:
         if wait:
             return Deny(Reason.TOO_MANY_GUESSES, route, retry_after_s=wait)
         return Need(question, route)
+
+    def _ask_password(self, route: Route, question: Question, user: str, ip: str, at: float) -> Deny | Need:
+        """Guesses at one user from many addresses are charged to the user as well, whether there is such a user or not.
+
+        Whoever knew the password before comes past here, and no guesser can lock them out.
+        """
+        need = self._ask(route, question, ip, at)
+        wait = self._per_user.spend(user_key(user), at) if isinstance(need, Need) else 0.0
+        return Deny(Reason.TOO_MANY_GUESSES, route, retry_after_s=wait) if wait else need
 
     def _wrong(self, route: Route, ip: str, at: float) -> Deny:
         """A wrong guess is charged (again); the answer is the same for each kind of wrong."""

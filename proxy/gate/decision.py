@@ -18,6 +18,7 @@ class Reason(enum.StrEnum):
     HEALTH = "health"
     OPTIONS = "options"
     NO_ROUTE = "no_route"
+    WRONG_HOST = "wrong_host"
     BLOCKED = "blocked"
     METHOD_UNKNOWN = "method_unknown"
     METHOD_NOT_TAKEN = "method_not_taken"
@@ -25,6 +26,9 @@ class Reason(enum.StrEnum):
     BAD_CREDENTIAL = "bad_credential"
     WAY_NOT_OPEN = "way_not_open"
     NOT_ALLOWED = "not_allowed"
+    ADDRESS_NOT_ALLOWED = "address_not_allowed"
+    IDENTITY_UNFIT = "identity_unfit"
+    NO_TENANT = "no_tenant"
     TOKEN_RETIRED = "token_retired"  # noqa: S105
     TOKEN_ENDED = "token_ended"  # noqa: S105
     TOKEN_REVOKED = "token_revoked"  # noqa: S105
@@ -57,11 +61,12 @@ class Identity:
 
 @dataclass(slots=True)
 class Forward:
-    """Relay it, after `wait_s` seconds. A plain dataclass: frozen ones cost six times as much to make."""
+    """Relay it after `wait_s` seconds, with the lines `told`. A plain dataclass: frozen ones cost six times as much."""
 
     route: Route
     identity: Identity
     wait_s: float = 0.0
+    told: bytes = b""
 
 
 @dataclass(slots=True)

@@ -17,15 +17,17 @@ IDENTITY_FIELDS = frozenset(
     x-forwarded-access-token x-forwarded-client-cert x-real-ip x-client-ip x-cluster-client-ip client-ip
     true-client-ip cf-connecting-ip x-original-url x-original-uri x-original-host x-rewrite-url x-host
     x-remote-user remote-user x-user x-auth-request-user x-auth-request-email x-auth-request-groups
-    x-webauth-user x-scope-orgid x-promgate-identity x-promgate-roles x-promgate-token-id x-promgate-request-id
+    x-webauth-user x-scope-orgid thanos-tenant
+    x-promgate-identity x-promgate-roles x-promgate-token-id x-promgate-request-id
     x-ssl-client-cert x-client-cert ssl-client-cert x-http-method-override x-http-method x-method-override
     """.split()
 )
 
-def upstream_head(head: RequestHead, peer_lines: bytes) -> list[bytes]:
+def upstream_head(head: RequestHead, peer_lines: bytes, told: bytes = b"") -> list[bytes]:
     """The head for the upstream in pieces; framing is written by us, from what was decided and not what was said.
 
-    `peer_lines` are the X-Forwarded lines of the connection and the blank line, made once per connection.
+    `told` are the lines of `telling`; `peer_lines` the X-Forwarded lines of the connection and the blank line, made
+    once per connection.
     Takes over `head.sent`.
     """
     pieces = head.sent
@@ -35,6 +37,8 @@ def upstream_head(head: RequestHead, peer_lines: bytes) -> list[bytes]:
         pieces.append(b"Content-Length: %d\r\n" % head.length)
     if head.minor == 0:
         pieces.append(b"Connection: close\r\n")
+    if told:
+        pieces.append(told)
     pieces.append(peer_lines)
     return pieces
 

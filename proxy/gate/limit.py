@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -21,6 +22,11 @@ def address_key(ip: str) -> str:
         last = tail.split(":") if tail else []
         groups += ["0"] * (8 - len(groups) - len(last)) + last
     return ":".join(groups[:4])
+
+
+def user_key(user: str) -> str:
+    """What a user name is counted by: it comes from whoever guesses, and may be long."""
+    return hashlib.blake2b(user.encode(), digest_size=12).hexdigest()
 
 
 class Meter:

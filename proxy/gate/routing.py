@@ -1,9 +1,14 @@
-"""Which route a path belongs to: the longest prefix of whole segments, and nothing but the path."""
+"""Which route a path belongs to: the longest prefix of whole segments, among the routes of the host that is named.
+
+Nothing but path and Host takes part. Where no route names a host, Host does not either.
+"""
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
+from proxy.gate.decision import Reason
 from proxy.gate.snapshot import RouteKind
 
 if TYPE_CHECKING:
@@ -11,6 +16,7 @@ if TYPE_CHECKING:
 
     from proxy.gate.snapshot import Route
 
+_PORT = re.compile(rb"(.*?)(?::[0-9]*)?", re.DOTALL).fullmatch
 #: Below every route's prefix, closed to all: they stop a server, erase data or show its memory.
 _DANGEROUS = (b"/api/v1/admin", b"/-/quit", b"/-/reload", b"/debug")
 #: Closed on routes that are not of kind remote_write: a reader's route is no way in for data.
@@ -42,14 +48,65 @@ class Router:
         return self._root
 
 
+class Site:
+    """The routes of one host, and the paths that were found open there. `missing` is told where there is no route."""
+
+    __slots__ = ("find", "missing", "open_paths")
+
+    def __init__(self, routes: Iterable[Route], missing: Reason = Reason.NO_ROUTE) -> None:
+        self.find = Router(routes).find
+        self.missing = missing
+        self.open_paths: dict[bytes, Route] = {}
+
+
+def build_sites(routes: Iterable[Route]) -> tuple[Site, dict[bytes, Site] | None]:
+    """(What serves every name that no route claims, host -> what serves it; None when no route names a host)."""
+    routes = tuple(routes)
+    hosts = {host for route in routes for host in route.hosts}
+    everywhere = [route for route in routes if not route.hosts]
+    if not hosts:
+        return Site(everywhere), None
+    rest = Site(everywhere, Reason.NO_ROUTE if everywhere else Reason.WRONG_HOST)
+    return rest, {host: Site([route for route in routes if host in route.hosts]) for host in hosts}
+
+
+def host_name(authority: bytes | None) -> bytes:
+    """The name in a Host field, in the one spelling in which routes have it (RFC 9110 4.2.3); empty without one."""
+    if authority is None:
+        return b""
+    name = authority.lower()
+    if not name.endswith(b"]"):
+        name = _PORT(name)[1]  # type: ignore[index]  # whatever it is, it matches
+    return name.rstrip(b".")
+
+
+def closed_on(kind: RouteKind) -> tuple[bytes, ...]:
+    """What is closed below the prefix of each route of this kind; `unblock` opens it, or a part of it."""
+    return _DANGEROUS if kind is RouteKind.REMOTE_WRITE else _DANGEROUS + _DATA_IN
+
+
 def is_blocked(route: Route, path: bytes) -> bool:
     """True for the endpoints of the upstream that no route opens by itself."""
     rest = path[len(route.path.rstrip("/")) :]
-    if rest.startswith(_DANGEROUS) and _whole_segments(rest, _DANGEROUS):
-        return True
-    return (
-        route.kind is not RouteKind.REMOTE_WRITE and rest.startswith(_DATA_IN) and _whole_segments(rest, _DATA_IN)
-    )
+    if route.unblocked and _whole_segments(rest, route.unblocked):
+        return False
+    closed = closed_on(route.kind)
+    return (rest.startswith(closed) and _whole_segments(rest, closed)) or _begins_above(route, path, closed)
+
+
+def _begins_above(route: Route, path: bytes, closed: tuple[bytes, ...]) -> bool:
+    """A prefix may lie within the upstream's API: `/prometheus/api/v1` does not open `/prometheus/api/v1/admin`.
+
+    One that names such an endpoint itself does open it.
+    """
+    size = len(route.path.rstrip("/"))
+    cut = path.rfind(b"/", 0, size)
+    while cut >= 0:
+        reaching = tuple(name for name in closed if cut + len(name) > size)
+        if _whole_segments(path[cut:], reaching):
+            return True
+        cut = path.rfind(b"/", 0, cut)
+    return False
 
 
 def _whole_segments(rest: bytes, prefixes: tuple[bytes, ...]) -> bool:

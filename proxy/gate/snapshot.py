@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from proxy.gate.addresses import Addresses
+    from proxy.gate.forwarded import Proxies
+
 
 class RouteKind(enum.Enum):
     """What a client on this route does with an answer; remote-write senders drop data on most refusals."""
@@ -31,13 +34,17 @@ class Way(enum.Enum):
 
 
 class Upstream(NamedTuple):
-    """An HTTP/1.1 server reached over plain TCP."""
+    """An HTTP/1.1 server reached over plain TCP, or over the unix socket at the absolute path `socket`."""
 
     host: str
     port: int
+    socket: str = ""
 
     @property
     def authority(self) -> str:
+        """How logs and metrics call it."""
+        if self.socket:
+            return f"unix:{self.socket}"
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}"
 
@@ -55,15 +62,32 @@ class RateLimit:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Who may pass a route: a role, and the methods it may use there (None: all that the route takes)."""
+    """Who may pass a route: a role, the methods it may use there (None: all that the route takes), and where.
+
+    `paths` are whole canonical paths, each with all that lies below it; empty: everywhere on the route.
+    """
 
     role: str
     methods: frozenset[bytes] | None = None
+    paths: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Telling:
+    """What an upstream is told of who is asking. `tenant` is everybody's on the route; empty: each has its own."""
+
+    identity: bool = False
+    tenant_header: str = ""
+    tenant: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One prefix of the public listener and what stands behind it. `methods` None: any method that is not refused."""
+    """One prefix of the public listener and what stands behind it. `methods` None: any method that is not refused.
+
+    `hosts` are names in lower case, empty: all that no other route claims. `stripped` is the beginning of `path` that
+    the upstream does not see. `unblocked` are paths below the prefix. `exempt` are whole paths that anybody may read.
+    """
 
     name: str
     path: str
@@ -74,6 +98,12 @@ class Route:
     methods: frozenset[bytes] | None = None
     rate_limit: RateLimit | None = None
     max_body_bytes: int = 32 * 1024 * 1024
+    hosts: frozenset[bytes] = frozenset()
+    stripped: bytes = b""
+    unblocked: tuple[bytes, ...] = ()
+    addresses: Addresses | None = None
+    exempt: frozenset[bytes] = frozenset()
+    telling: Telling | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +131,7 @@ class Bounds:
     max_connections: int = 20_000
     max_connections_per_ip: int = 2_000
     guesses: RateLimit = RateLimit(rate=10, interval_s=1.0, burst=20, by_identity=False)
+    guesses_per_user: RateLimit = RateLimit(rate=1, interval_s=1.0, burst=30)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,13 +162,16 @@ class Snapshot:
     """The configuration as the gate and the relay use it.
 
     `users` maps a name to its bcrypt hashes; `roles` maps an identity (`basic:NAME`, `token:NAME`, `jwt:SUB`)
-    to its roles. `routes` keep the order of the file; `gate.routing` picks the longest whole-segment prefix.
+    to its roles, `tenants` to its tenant. `routes` keep the order of the file; `gate.routing` picks the longest
+    whole-segment prefix.
     """
 
     routes: tuple[Route, ...]
     users: Mapping[str, tuple[bytes, ...]] = field(default_factory=dict, repr=False)
     roles: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    tenants: Mapping[str, str] = field(default_factory=dict)
     token_rules: TokenRules = field(default_factory=TokenRules)
     timeouts: Timeouts = field(default_factory=Timeouts)
     bounds: Bounds = field(default_factory=Bounds)
     jwt_issuers: tuple[JwtIssuer, ...] = ()
+    trusted_proxies: Proxies | None = None

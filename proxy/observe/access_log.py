@@ -1,4 +1,4 @@
-"""The access log: one line per request, queued on the request's way and written in batches off it."""
+"""The access log: one line per request, made and written in the batches that `Observers` brings."""
 
 from __future__ import annotations
 
@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from proxy.observe.outcome import Outcome
 
-#: Lines are made and written this many at a time: one after the other they cost half of what they cost alone.
-_BATCH = 256
 _MEMO_TEXTS = 2048
 _MEMO_TEXT_BYTES = 256
 #: Visible ASCII that needs no quotes in logfmt.
@@ -29,21 +27,12 @@ class AccessLog:
         """`path` None: stderr. OSError when the file cannot be opened."""
         self._path = path
         self._format = _json_line if log_format == "json" else _logfmt_line
-        self._queue: list[Outcome] = []
         self._fd = sys.stderr.fileno() if path is None else _open(path)
         self._gap = b""  # a line break, while the file ends in the middle of a line
         self.lost = 0
 
-    def add(self, outcome: Outcome) -> None:
-        self._queue.append(outcome)
-        if len(self._queue) >= _BATCH:
-            self.flush()
-
-    def flush(self) -> None:
-        """Write what is queued. A full disk costs log lines, never requests: they are counted in `lost`."""
-        if not self._queue:
-            return
-        outcomes, self._queue = self._queue, []
+    def write(self, outcomes: list[Outcome]) -> None:
+        """Write a line for each. A full disk costs log lines, never requests: they are counted in `lost`."""
         data = self._gap + "".join(map(self._format, outcomes)).encode()
         written = _write(self._fd, data)
         self.lost += data.count(b"\n", max(written, len(self._gap)))
@@ -63,12 +52,10 @@ class AccessLog:
             fresh = _open(self._path)
         except OSError:
             return  # the old file still takes our lines
-        self.flush()
         os.close(self._fd)
         self._fd, self._gap = fresh, b""
 
     def close(self) -> None:
-        self.flush()
         if self._path is not None:
             os.close(self._fd)
 

@@ -21,7 +21,7 @@ from proxy.gate.reply import build_denial, build_local, build_refusal
 from proxy.relay.exchange import Exchange
 from proxy.relay.outflow import Outflow
 from proxy.relay.pace import BodyPace
-from proxy.relay.reading import Reading
+from proxy.relay.reading import Reading, peer_address
 from proxy.relay.report import report_answer, report_bytes
 from proxy.relay.settle import settle
 from proxy.relay.upstream import WRITE_LIMIT
@@ -49,7 +49,7 @@ class ClientConnection(asyncio.Protocol):
 
     __slots__ = (
         "_authorization_line", "_buffer", "_eof", "_forgiven", "_out", "_pace", "_reading", "_relay", "_scheme",
-        "_settling", "_shown", "_spare", "_state", "deadline", "exchange", "ip", "peer_lines",
+        "_settling", "_shown", "_spare", "_state", "deadline", "exchange", "ip", "peer", "peer_lines",
     )  # fmt: skip
 
     def __init__(self, relay: RelayContext, scheme: str) -> None:
@@ -71,8 +71,7 @@ class ClientConnection(asyncio.Protocol):
         self._reading = Reading(transport)
         self._out = Outflow(transport)
         transport.set_write_buffer_limits(high=WRITE_LIMIT)
-        peer = transport.get_extra_info("peername")
-        self.ip: str = peer[0] if peer else "local"
+        self.peer = self.ip = peer_address(transport)
         self.peer_lines = peer_lines(self.ip, self._scheme)
         self.deadline = monotonic() + relay.gate.snapshot.timeouts.header
         if not relay.admit(self):
@@ -178,7 +177,10 @@ class ClientConnection(asyncio.Protocol):
             shown = self._shown  # the same line as before: the same credential, looked up anew
         else:
             shown = read_credential(head.authorization)
-        decision = relay.gate.decide(head, shown, self.ip, now, relay.clock.at(now))
+        gate = relay.gate
+        if gate.proxies is not None:
+            self.ip, self.peer_lines = gate.proxies.read(data[:end], self.peer, self._scheme)
+        decision = gate.decide(head, shown, self.ip, now, relay.clock.at(now))
         if decision.__class__ is Forward and not decision.wait_s:
             relay.request_memo.keep()
             if head.authorization is not None:
@@ -245,14 +247,12 @@ class ClientConnection(asyncio.Protocol):
         if isinstance(decision, Deny):
             status = self.send_denial(decision, head, close=close)
         else:
-            unready = self._relay.draining and head.path == b"/-/ready"
-            reason = Reason.DRAINING if unready else decision.reason
+            reason = Reason.DRAINING if self._relay.draining and head.path == b"/-/ready" else decision.reason
             status, answer = build_local(reason, close=close, head_only=head.method == b"HEAD")
             self._out.send(answer)
         report_answer(self._relay, self.ip, head, decision, status, now)
         if close:
-            # Who waits for our 100 sends no body after a refusal.
-            self._linger(whole=whole or head.expects)
+            self._linger(whole=whole or head.expects)  # who waits for our 100 sends no body after a refusal
             return b""
         if not self._out.choked:
             self.deadline = now + self._relay.gate.snapshot.timeouts.idle
@@ -311,8 +311,7 @@ class ClientConnection(asyncio.Protocol):
 
     def continue_reading(self) -> None:
         if self._state == _BODY and not self._reading.on:
-            now = monotonic()
-            self._pace.begin(now)
+            self._pace.begin(monotonic())
             self.deadline = self._pace.deadline(0, self._relay.gate.snapshot)
         self._reading.go_on()
 
@@ -358,7 +357,7 @@ class ClientConnection(asyncio.Protocol):
         if self.exchange is not None:
             self._end_exchange(Reason.CLIENT_LATE)
         elif self._state == _HEAD:
-            report_bytes(self._relay, self.ip, Reason.CLIENT_LATE, 0, now)
+            report_bytes(self._relay, self.peer, Reason.CLIENT_LATE, 0, now)
         self._state = _CLOSED
         self.deadline = math.inf
         self._out.reset()
@@ -370,7 +369,7 @@ class ClientConnection(asyncio.Protocol):
 
     def _unlawful(self, wrong: Unlawful) -> None:
         self._out.send(build_refusal(wrong.status, wrong.text))
-        report_bytes(self._relay, self.ip, Reason.UNLAWFUL, wrong.status, monotonic())
+        report_bytes(self._relay, self.peer, Reason.UNLAWFUL, wrong.status, monotonic())
         self._linger(whole=False)
 
     def _linger(self, *, whole: bool) -> None:

@@ -64,16 +64,21 @@ class RelayContext:
         self.draining = False
 
     def admit(self, connection: ClientConnection) -> bool:
-        """Count a connection in; False when there is no room for it, in all or for its address."""
-        address = address_key(connection.ip)
+        """Count a connection in; False when there is no room for it, in all or for its address.
+
+        A trusted proxy brings the connections of many.
+        """
+        address = address_key(connection.peer)
         self.connections.add(connection)
         mine = self.per_ip[address] = self.per_ip.get(address, 0) + 1
-        bounds = self.gate.snapshot.bounds
-        return len(self.connections) <= bounds.max_connections and mine <= bounds.max_connections_per_ip
+        bounds, proxies = self.gate.snapshot.bounds, self.gate.proxies
+        if len(self.connections) > bounds.max_connections:
+            return False
+        return mine <= bounds.max_connections_per_ip or (proxies is not None and proxies.trust(connection.peer))
 
     def forget(self, connection: ClientConnection) -> None:
         """Count it out."""
-        address = address_key(connection.ip)
+        address = address_key(connection.peer)
         self.connections.discard(connection)
         left = self.per_ip.pop(address, 1) - 1
         if left > 0:

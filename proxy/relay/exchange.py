@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from proxy.gate.decision import Deny, Reason
 from proxy.gate.edits import upstream_head
+from proxy.gate.prefix import restore_location, strip_line
 from proxy.gate.snapshot import RouteKind
 from proxy.relay.report import report_exchange
 from proxy.wire.framing import ChunkedBody, LengthBody
@@ -150,7 +151,10 @@ class Exchange:
         self.status = head.status
         if not self.request_done or endless or self._relay.draining:
             self.closes = True
-        pieces: list[bytes | memoryview] = [head.sent]
+        sent = head.sent
+        if head.status >= 300 and head.status < 400 and (stripped := self._forward.route.stripped):
+            sent = restore_location(sent, stripped)
+        pieces: list[bytes | memoryview] = [sent]
         if self.closes:
             pieces.append(b"Connection: close\r\n")
         pieces.append(b"\r\n")
@@ -187,6 +191,7 @@ class Exchange:
             self.client.cut()
         elif silent and self._kept is not None and upstream is not None and (upstream.used or not self.head.has_body):
             kept, self._kept = self._kept, None  # once
+            self._pool.retries += 1
             self.client.hold_reading()
             self._connect(kept)
         else:
@@ -225,7 +230,9 @@ class Exchange:
         return taken
 
     def _first_bytes(self, body: bytes | memoryview) -> list[bytes | memoryview]:
-        head = b"".join(upstream_head(self.head, self.client.peer_lines))
+        if stripped := self._forward.route.stripped:
+            self.head.sent[0] = strip_line(self.head.line, stripped)
+        head = b"".join(upstream_head(self.head, self.client.peer_lines, self._forward.told))
         size = len(body)
         self.bytes_in += size
         first: list[bytes | memoryview] = [head, body] if size else [head]

@@ -11,7 +11,7 @@ from proxy.relay.tls import TlsListener
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from proxy.relay.context import RelayContext
 
@@ -43,10 +43,18 @@ class Listeners:
         if self.tls is not None:
             self.tls.context = context
 
-    async def open(self, addresses: Sequence[tuple[str, int]]) -> None:
-        """Bind every address; OSError names the one that cannot be had, and nothing stays open."""
+    async def open(self, addresses: Sequence[tuple[str, int]], *, proxied: bool = False) -> None:
+        """Bind every address; OSError names the one that cannot be had, and nothing stays open.
+
+        `proxied`: trusted proxies speak the PROXY protocol first.
+        """
         loop = asyncio.get_running_loop()
-        make = self.tls.connection if self.tls is not None else lambda: ClientConnection(self._relay, "http")
+        make = self._maker()
+        if proxied:
+            from proxy.relay.proxied import ProxiedConnection  # noqa: PLC0415 - not paid for where it is not used
+
+            plain, relay = make, self._relay
+            make = lambda: ProxiedConnection(relay, plain)  # noqa: E731
         for host, port in addresses:
             try:
                 server = await loop.create_server(make, host or None, port, backlog=_BACKLOG)
@@ -54,6 +62,9 @@ class Listeners:
                 self.close()
                 raise OSError(error.errno, f"cannot listen on {host}:{port}: {error.strerror or error}") from error
             self._servers.append(server)
+
+    def _maker(self) -> Callable[[], asyncio.Protocol]:
+        return self.tls.connection if self.tls is not None else lambda: ClientConnection(self._relay, "http")
 
     def close(self) -> None:
         """Take no new connection."""
@@ -70,6 +81,8 @@ class Listeners:
         for pool in relay.pools.values():
             pool.sweep(idle_before)
         if self.tls is not None:
+            timeouts = relay.gate.snapshot.timeouts  # a reload may have changed them
+            self.tls.handshake_timeout_s, self.tls.close_timeout_s = timeouts.tls_handshake, timeouts.send
             self.tls.sweep(now)
 
     async def drain(self) -> int:

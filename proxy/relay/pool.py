@@ -26,6 +26,16 @@ class Pool:
         self._memo = memo
         self._idle: dict[UpstreamConnection, float] = {}  # connection -> idle since; insertion order is age
         self._all: set[UpstreamConnection] = set()
+        self.connect_failures = 0
+        self.retries = 0  # of requests, counted by their exchanges
+
+    @property
+    def idle(self) -> int:
+        return len(self._idle)
+
+    @property
+    def active(self) -> int:
+        return len(self._all) - len(self._idle)
 
     def take(self) -> UpstreamConnection | None:
         """An idle connection, or None: then `connect`."""
@@ -55,19 +65,18 @@ class Pool:
 
     async def connect(self, budget_s: float) -> UpstreamConnection | Reason:
         """A fresh connection within the budget: a refused connect is tried again, so that a restart goes unnoticed."""
-        loop = asyncio.get_running_loop()
         deadline = monotonic() + budget_s
         pause, longest = _RETRY_PAUSE_S
         refused = False
         while (left := deadline - monotonic()) > 0:
             try:
                 async with asyncio.timeout(left):
-                    _, connection = await loop.create_connection(
-                        lambda: UpstreamConnection(self, self._memo), self._upstream.host, self._upstream.port
-                    )
+                    connection = await self._dial()
             except TimeoutError:
+                self.connect_failures += 1
                 break
             except OSError:
+                self.connect_failures += 1
                 refused = True
                 await asyncio.sleep(min(pause, max(0.0, deadline - monotonic())))
                 pause = min(2 * pause, longest)
@@ -75,3 +84,12 @@ class Pool:
                 self._all.add(connection)
                 return connection
         return Reason.UPSTREAM_REFUSED if refused else Reason.UPSTREAM_LATE
+
+    async def _dial(self) -> UpstreamConnection:
+        """OSError when it is refused, or when there is no such socket (yet)."""
+        loop, (host, port, path) = asyncio.get_running_loop(), self._upstream
+        if path:
+            _, connection = await loop.create_unix_connection(lambda: UpstreamConnection(self, self._memo), path)
+        else:
+            _, connection = await loop.create_connection(lambda: UpstreamConnection(self, self._memo), host, port)
+        return connection

@@ -1,4 +1,4 @@
-"""Whether a peer's bytes are taken in: pausing twice, or after the end, is an error on some transports."""
+"""Where a peer is, and whether its bytes are taken in: pausing twice, or after the end, is an error on some."""
 
 from __future__ import annotations
 
@@ -23,3 +23,9 @@ class Reading:
             self.on = True
             if not self._transport.is_closing():
                 self._transport.resume_reading()
+
+
+def peer_address(transport: Any) -> str:
+    """The IP address at the other end; `local` for one that has none."""
+    peer = transport.get_extra_info("peername")
+    return str(peer[0]) if peer else "local"

@@ -19,6 +19,17 @@ LINGER_S = 1.0
 HEADER_S = 1.5
 BODY_S = 1.5
 RESPONSE_S = 2.0
+_NO_LIMIT = {"rate": 1_000_000, "interval": "1s", "burst": 1_000_000}
+_SECRET = "$2b$04$eWs7cR1KBuDnAb/ky88J0uwcpvuZ2TYAklUWZBnCiiqcb2s/1a9nG"  # of the password `secret`
+#: Those who can log in with a password; bob has no role, `long` has one of 72 times `a`.
+USERS = {
+    "ann": _SECRET,
+    "bob": _SECRET,
+    "an,na": _SECRET,
+    "an na": _SECRET,
+    "\u00e4nn": _SECRET,
+    "long": "$2b$04$8aKDB.5HBV4nVYKASfnR0OpwDCZ/AbG3zVuRDKBHJFPfxLm1bjftq",
+}
 _DEFECT = re.compile(r"Traceback|level=error|Task exception|never retrieved|never awaited|Fatal error", re.IGNORECASE)
 
 
@@ -56,6 +67,26 @@ def strict_routes(recorder: Recorder) -> list[dict[str, Any]]:
     ]
 
 
+def guarded_routes(recorder: Recorder) -> list[dict[str, Any]]:
+    """Behind each of these, one way of saying who may do what, from where, and who it is."""
+    here = recorder.address
+    viewer = {"auth": ["basic"], "allow": ["viewer"]}
+    tenant = {"tenant_header": "X-Scope-OrgID"}
+    snapshot = "/api/v1/admin/tsdb/snapshot"
+    return [
+        write_route("/prometheus/api/v1/write", here),
+        route("prometheus", "/prometheus", here, exempt=["/-/ready"], **viewer),
+        route("labels", "/labels", here, auth=["basic"], allow=[{"role": "viewer", "path": "/api/v1/label"}]),
+        route("snapshots", "/snapshots", here, auth=["basic"], allow=["admin"], unblock=[snapshot]),
+        route("near", "/near", here, allow_from=["127.0.0.0/8"]),
+        route("far", "/far", here, allow_from=["10.0.0.0/8", "::1"]),
+        route("denied", "/denied", here, deny_from=["127.0.0.1"], **viewer),
+        route("told", "/told", here, identity_headers=True, **viewer),
+        route("tenant", "/tenant", here, **tenant, **viewer),
+        route("probe", "/probe", here),
+    ]
+
+
 class Relay(Process):
     """`promgate serve` with `routes`; `complaints()` is what its log says that a served attack must not cause."""
 
@@ -67,8 +98,9 @@ class Relay(Process):
         config = {
             "version": 1,
             "listen": [f"127.0.0.1:{self.port}"],
-            "basic_auth_users": {"admin": password_hash},
-            "roles": {"admin": ["basic:admin"]},
+            "basic_auth_users": {"admin": password_hash, **USERS},
+            "roles": {"admin": ["basic:admin"], "viewer": [f"basic:{user}" for user in USERS if user != "bob"]},
+            "tenants": {"basic:ann": "team-a"},
             "tokens": {"store": "sqlite:///promgate.db"},
             "timeouts": {
                 "header": f"{HEADER_S * 1000:.0f}ms",
@@ -80,7 +112,7 @@ class Relay(Process):
                 "stream": "3s",
                 "drain": "1s",
             },
-            "limits": {"guesses": {"rate": 1_000_000, "interval": "1s", "burst": 1_000_000}},
+            "limits": {"guesses": _NO_LIMIT, "guesses_per_user": _NO_LIMIT},
             "access_log": {"file": "access.log"},
             "routes": routes,
         }

@@ -37,7 +37,8 @@ basic_auth_users:
   oncall: [{HASH}, {OTHER_HASH}]
 roles:
   admin: ["basic:admin"]
-  viewer: [basic:oncall, basic:admin, "token:grafana", "jwt:reporter", "jwt:sub=a=b"]
+  viewer: [basic:oncall, basic:admin, "token:grafana"]
+  reporter: ["jwt:reporter", "jwt:sub=a=b"]
 tokens: {{store: "sqlite:////var/lib/promgate/promgate.db", overlap_period: 12h, max_overlap: 14d, retry_grace: 30m}}
 jwt: [{{issuer: https://idp, audience: promgate, jwks_file: keys.json}}]
 timeouts: {{tls_handshake: 1s, header: 2s, idle: 6m, body: 4s, connect: 5s, response: 6s, stream: 7s, send: 8s,
@@ -47,7 +48,9 @@ limits:
   max_connections: 100
   max_connections_per_ip: 10
   guesses: {{rate: 5, interval: 2s, burst: 6}}
+  guesses_per_user: {{rate: 3, interval: 1m, burst: 7}}
 access_log: {{file: access.log, format: json}}
+telemetry: {{listen: "0.0.0.0:9099"}}
 routes:
   - name: remote-write
     path: /prometheus/api/v1/write
@@ -55,7 +58,7 @@ routes:
     upstream: "http://127.0.0.1:9090"
     kind: remote_write
     auth: [write_token, jwt]
-    allow: [write, viewer]
+    allow: [write, reporter]
     rate_limit: {{rate: 100, interval: 1s, burst: 200, by: identity, mode: delay, max_delay: 5s}}
     max_body_bytes: 1MB
   - {{name: prometheus, path: /prometheus, upstream: "http://[::1]:9090", auth: [basic, bearer], allow: [viewer, admin],
@@ -74,6 +77,14 @@ def directory(tmp_path, certs):
     return tmp_path
 
 
+#: The ready-made role on a route with the prefix /prometheus.
+QUERIES = ("query", "query_range", "query_exemplars", "series", "labels", "format_query", "parse_query")
+VIEWER = (
+    Rule("viewer", frozenset({b"GET", b"HEAD"})),
+    Rule("viewer", frozenset({b"POST"}), tuple(f"/prometheus/api/v1/{name}".encode() for name in QUERIES)),
+)
+
+
 def load_text(directory, text, **options):
     path = directory / "promgate.yml"
     path.write_text(text)
@@ -81,7 +92,7 @@ def load_text(directory, text, **options):
 
 
 def test_a_full_file(directory):
-    snapshot, settings, warnings = load_text(directory, FULL)
+    snapshot, settings, warnings, _ = load_text(directory, FULL)
     assert warnings == []
     assert settings == Settings(
         path=directory / "promgate.yml",
@@ -89,6 +100,9 @@ def test_a_full_file(directory):
         tls=Tls(directory / "server.crt", directory / "server.key", "TLS13"),
         store=Path("/var/lib/promgate/promgate.db"),
         access_log=AccessLog(directory / "access.log", "json"),
+        telemetry=Address("0.0.0.0", 9099),
+        watch=False,
+        proxy_protocol=False,
     )
     post = frozenset({b"POST"})
     assert snapshot == Snapshot(
@@ -99,7 +113,7 @@ def test_a_full_file(directory):
                 upstream=Upstream("127.0.0.1", 9090),
                 kind=RouteKind.REMOTE_WRITE,
                 ways=frozenset({Way.WRITE_TOKEN, Way.JWT}),
-                rules=(Rule("write"), Rule("viewer")),
+                rules=(Rule("write"), Rule("reporter")),
                 methods=post,
                 rate_limit=RateLimit(100.0, 1.0, 200, by_identity=True, max_delay_s=5.0),
                 max_body_bytes=1024 * 1024,
@@ -109,7 +123,7 @@ def test_a_full_file(directory):
                 path="/prometheus",
                 upstream=Upstream("::1", 9090),
                 ways=frozenset({Way.BASIC, Way.BEARER}),
-                rules=(Rule("viewer"), Rule("admin")),
+                rules=(*VIEWER, Rule("admin")),
                 rate_limit=RateLimit(0.5, 1.0, 20, by_identity=False, max_delay_s=0.0),
             ),
             Route(
@@ -132,12 +146,12 @@ def test_a_full_file(directory):
             "basic:admin": frozenset({"admin", "viewer"}),
             "basic:oncall": frozenset({"viewer"}),
             "token:grafana": frozenset({"viewer"}),
-            "jwt:reporter": frozenset({"viewer"}),
-            "jwt:a=b": frozenset({"viewer"}),
+            "jwt:reporter": frozenset({"reporter"}),
+            "jwt:a=b": frozenset({"reporter"}),
         },
         token_rules=TokenRules(12 * 3600.0, 14 * 86400.0, 1800.0),
         timeouts=Timeouts(1.0, 2.0, 360.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0),
-        bounds=Bounds(1024, 100, 10, RateLimit(5.0, 2.0, 6, by_identity=False)),
+        bounds=Bounds(1024, 100, 10, RateLimit(5.0, 2.0, 6, by_identity=False), RateLimit(3.0, 60.0, 7)),
         jwt_issuers=(JwtIssuer("https://idp", "promgate", JWKS, jwks_file=str(directory / "keys.json")),),
     )
 
@@ -147,7 +161,7 @@ def test_what_is_left_out_is_as_the_gate_has_it(directory):
     text = """
 routes: [{name: open, path: /, upstream: "http://127.0.0.1:8080", auth: none}]
 """
-    snapshot, settings, warnings = load_text(directory, text)
+    snapshot, settings, warnings, _ = load_text(directory, text)
     route = Route(
         name="open",
         path="/",
@@ -160,7 +174,17 @@ routes: [{name: open, path: /, upstream: "http://127.0.0.1:8080", auth: none}]
     assert settings.tls is None
     assert settings.store is None
     assert settings.access_log == AccessLog(None, "logfmt")
+    assert settings.telemetry is None
     assert warnings == []
+
+
+@pytest.mark.parametrize("section", ["telemetry:", "telemetry: {}", "telemetry: {listen: 127.0.0.1:9099}"])
+def test_telemetry_has_an_address_once_it_is_written(directory, section):
+    text = f"""
+{section}
+routes: [{{name: open, path: /, upstream: "http://127.0.0.1:8080", auth: none}}]
+"""
+    assert load_text(directory, text).settings.telemetry == Address("127.0.0.1", 9099)
 
 
 def test_the_longest_delay_has_a_default(directory):
@@ -181,7 +205,7 @@ def test_an_inline_key_set(directory):
 @pytest.mark.parametrize("content", [b"\xff" + JWKS.encode(), b" " * (1024 * 1024) + JWKS.encode()])
 def test_a_key_set_that_is_no_text_or_endless(directory, content):
     (directory / "keys.json").write_bytes(content)
-    with pytest.raises(ConfigError, match=r":12: jwt\[0\]\.jwks_file: .*keys\.json cannot be read: not a text of"):
+    with pytest.raises(ConfigError, match=r":13: jwt\[0\]\.jwks_file: .*keys\.json cannot be read: not a text of"):
         load_text(directory, FULL)
 
 

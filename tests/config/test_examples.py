@@ -23,6 +23,8 @@ def test_example(example, tmp_path, certs):
     directory.mkdir()
     shutil.copy(example, directory)
     (directory / "id.example.net.jwks.json").write_text('{"keys": [{"kty": "EC", "crv": "P-256"}]}')
+    (directory / "users.htpasswd").write_text("eve:$2y$10$sudAnJyWmIO4YC8l5y.rSekVPzG7eMlH8TUTSP0YnaQgLkS5Q4XUi\n")
+    (directory / "users.htpasswd").chmod(0o600)
     loaded = load(directory / example.name)
     assert loaded.snapshot.routes
     assert loaded.warnings == []

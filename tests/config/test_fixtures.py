@@ -1,7 +1,7 @@
 """testdata/: each file is named by its verdict, and ends with the findings that it must get.
 
 `# expect: LINE: PATH: TEXT` are the problems of a bad file, `# warning: ...` the warnings of a good one, all of
-them and in this order. `{here}` stands for the directory of the file.
+them and in this order. `{here}` stands for the directory of the file; a finding in another file begins with it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ def _in_testdata(monkeypatch):
 def expected(name, mark):
     lines = Path(name).read_text(encoding="utf-8").splitlines()
     found = [line.removeprefix(mark) for line in lines if line.startswith(mark)]
-    return [f"{name}:{line}".replace("{here}", str(HERE)) for line in found]
+    whole = [line if line.startswith("{here}") else f"{name}:{line}" for line in found]
+    return [line.replace("{here}", str(HERE)) for line in whole]
 
 
 @pytest.mark.parametrize("name", BAD)

@@ -164,6 +164,9 @@ def test_every_ip_address_is_read_back(ip, port):
         ("http://[::1]:9090", Upstream("::1", 9090)),
         ("http://prometheus", Upstream("prometheus", 80)),
         ("http://prometheus-0.monitoring.svc:9090", Upstream("prometheus-0.monitoring.svc", 9090)),
+        ("unix:///run/prometheus.sock", Upstream("", 0, "/run/prometheus.sock")),
+        ("unix:/run/prometheus.sock", Upstream("", 0, "/run/prometheus.sock")),
+        ("unix:run/prometheus.sock", Upstream("", 0, "run/prometheus.sock")),
     ],
 )
 def test_upstream(text, upstream):
@@ -174,7 +177,7 @@ def test_upstream(text, upstream):
     ("text", "why"),
     [
         ("https://127.0.0.1:9090", "'https://' is not taken"),
-        ("unix:///run/prometheus.sock", "'unix://' is not taken"),
+        ("ftp://127.0.0.1", "'ftp://' is not taken"),
         ("HTTP://127.0.0.1:9090", "'HTTP://' is not taken"),
         ("127.0.0.1:9090", "'http://' is missing"),
         ("http://user:secret@127.0.0.1:9090", "with no user or password"),

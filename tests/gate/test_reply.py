@@ -15,7 +15,7 @@ LOCAL = {Reason.HEALTH, Reason.OPTIONS}
 DENIALS = sorted(set(Reason) - NEVER_TOLD - LOCAL)
 
 #: What a sender does with these: it keeps the data and tries again, or it drops the data for good.
-KEPT, DROPPED = {502, 503, 504}, {400, 401, 403, 404, 405, 413, 501}
+KEPT, DROPPED = {502, 503, 504}, {400, 401, 403, 404, 405, 413, 421, 501}
 
 
 @pytest.mark.parametrize("reason", DENIALS)

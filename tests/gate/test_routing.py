@@ -88,3 +88,26 @@ def test_what_no_route_opens_by_itself(prefix, rest, plain, write):
     path = prefix.rstrip("/").encode() + rest
     assert is_blocked(replace(READ, path=prefix), path) is plain
     assert is_blocked(replace(WRITE, path=prefix), path) is write
+
+
+@pytest.mark.parametrize(
+    ("prefix", "path", "plain"),
+    [
+        ("/p/api/v1", b"/p/api/v1/admin/tsdb/snapshot", True),
+        ("/p/api/v1", b"/p/api/v1/write", True),
+        ("/p/api/v1", b"/p/api/v1/query", False),
+        ("/p/api", b"/p/api/v1/admin", True),
+        ("/api", b"/api/v1/admin", True),
+        ("/p/-", b"/p/-/quit", True),
+        ("/p/api/v1/otlp", b"/p/api/v1/otlp/v1/metrics", True),
+        ("/p/api/v1", b"/p/api/v1/administer", False),
+        ("/p/api/v1", b"/p/api/v1/x/api/v1/admin", False),
+        # named by the route itself: opened by it
+        ("/p/api/v1/admin", b"/p/api/v1/admin/tsdb/snapshot", False),
+        ("/p/api/v1/admin/tsdb", b"/p/api/v1/admin/tsdb/snapshot", False),
+        ("/p/debug", b"/p/debug/pprof", False),
+        ("/p/api/v1/write", b"/p/api/v1/write", False),
+    ],
+)
+def test_a_prefix_within_the_upstreams_api_opens_nothing_by_accident(prefix, path, plain):
+    assert is_blocked(replace(READ, path=prefix), path) is plain

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import yaml
@@ -16,15 +16,19 @@ if TYPE_CHECKING:
 
 
 class Receiver(Process):
-    """Prometheus with its remote-write receiver under /prometheus. `kill` and `start` keep port and data."""
+    """Prometheus with its remote-write receiver under /prometheus. `kill` and `start` keep port and data.
 
-    def __init__(self, directory: Path, port: int | None = None) -> None:
+    With `scrapes` (`host:port`) it scrapes that each second, as job `scraped`.
+    """
+
+    def __init__(self, directory: Path, port: int | None = None, *, scrapes: str | None = None) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.port = port or free_port()
         self.base = f"http://127.0.0.1:{self.port}/prometheus"
         self.write_url = f"{self.base}/api/v1/write"
         config = directory / "receiver.yml"
-        config.write_text("global: {scrape_interval: 1h}\n")
+        job = {"job_name": "scraped", "scrape_interval": "1s", "static_configs": [{"targets": [scrapes]}]}
+        config.write_text(yaml.safe_dump({"scrape_configs": [job] if scrapes else []}))
         command = [
             "prometheus",
             f"--config.file={config}",
@@ -38,11 +42,21 @@ class Receiver(Process):
 
     def samples(self, name: str, window: str = "1h") -> list[tuple[float, float]]:
         """The raw samples (time, value) of all series called `name`, as stored, in the order of time."""
-        answer = fetch(f"{self.base}/api/v1/query?query={quote(f'{name}[{window}]')}")
+        series = self.query(f"{name}[{window}]")
+        return sorted((float(at), float(value)) for one in series for at, value in one["values"])
+
+    def value(self, expression: str) -> float | None:
+        """What the expression is now; None while it has no series."""
+        series = self.query(expression)
+        return float(series[0]["value"][1]) if series else None
+
+    def query(self, expression: str) -> list[dict[str, Any]]:
+        """The series of an instant query."""
+        answer = fetch(f"{self.base}/api/v1/query?query={quote(expression)}")
         if answer.status != 200:
             raise ConnectionError(f"the receiver answered {answer.status} to a query: {answer.body[:200]!r}")
-        series = json.loads(answer.body)["data"]["result"]
-        return sorted((float(at), float(value)) for one in series for at, value in one["values"])
+        result: list[dict[str, Any]] = json.loads(answer.body)["data"]["result"]
+        return result
 
 
 class Agent(Process):

@@ -71,8 +71,7 @@ def parsed(line, log_format):
 
 def written(path, *outcomes, log_format="logfmt"):
     log = AccessLog(path, log_format)
-    for outcome in outcomes:
-        log.add(outcome)
+    log.write(outcomes)
     log.close()
     assert log.lost == 0
     return path.read_bytes()
@@ -165,7 +164,7 @@ async def test_no_secret_of_a_request_is_in_any_output(tmp_path, log_format, cap
     body = SECRETS["body"].encode()
     log = AccessLog(tmp_path / "log", log_format)
     async with upstream(answering(OK)) as origin, stage(origin.port) as relay:
-        relay.context.report = log.add
+        relay.context.report = lambda outcome: log.write([outcome])
         requests = []
         for authorization in authorizations:
             line = f"Authorization: {authorization}\r\n".encode()
@@ -188,7 +187,7 @@ async def test_no_secret_of_a_request_is_in_any_output(tmp_path, log_format, cap
         relay.context.report = lambda _: 1 / 0  # a defect of ours, with a request at hand
         client = await relay.client(post("/plain?" + SECRETS["query"], body, b"Authorization: Bearer x\r\n", cookie))
         await client.end()
-        relay.context.report = log.add
+        relay.context.report = lambda outcome: log.write([outcome])
         assert [type(failure["exception"]) for failure in failures] == [ZeroDivisionError]
         for failure in failures:  # as asyncio's own handler does
             logging.getLogger("asyncio").error("%s %r", failure["message"], failure, exc_info=failure["exception"])
@@ -212,20 +211,6 @@ def test_the_file_is_ours_alone(tmp_path):
     assert (tmp_path / "log").stat().st_mode & 0o777 == 0o600
 
 
-def test_lines_wait_for_a_flush_but_not_for_ever(tmp_path):
-    path = tmp_path / "log"
-    log = AccessLog(path)
-    log.add(PLAIN)
-    assert path.read_bytes() == b"", "off the request's way"
-    log.flush()
-    assert path.read_bytes().count(b"\n") == 1
-    for _ in range(1000):
-        log.add(PLAIN)
-    assert path.read_bytes().count(b"\n") > 500, "a burst between two flushes is bounded"
-    log.close()
-    assert path.read_bytes().count(b"\n") == 1001
-
-
 def test_it_appends(tmp_path):
     path = tmp_path / "log"
     written(path, PLAIN)
@@ -236,15 +221,14 @@ def test_it_appends(tmp_path):
 def test_it_follows_logrotate(tmp_path, how):
     path, old = tmp_path / "log", tmp_path / "log.1"
     log = AccessLog(path)
-    log.add(replace(PLAIN, path=b"/before"))
-    log.flush()
-    log.add(replace(PLAIN, path=b"/queued"))
+    log.write([replace(PLAIN, path=b"/before")])
+    log.write([replace(PLAIN, path=b"/queued")])
     if how == "rename":
         path.rename(old)
     else:
         path.unlink()
     log.reopen_if_moved()
-    log.add(replace(PLAIN, path=b"/after"))
+    log.write([replace(PLAIN, path=b"/after")])
     log.close()
     assert [line.split()[3] for line in path.read_text().splitlines()] == ["path=/after"]
     if how == "rename":
@@ -254,11 +238,10 @@ def test_it_follows_logrotate(tmp_path, how):
 def test_it_goes_on_after_copytruncate(tmp_path):
     path = tmp_path / "log"
     log = AccessLog(path)
-    log.add(PLAIN)
-    log.flush()
+    log.write([PLAIN])
     os.truncate(path, 0)
     log.reopen_if_moved()
-    log.add(PLAIN)
+    log.write([PLAIN])
     log.close()
     assert path.read_bytes().startswith(b"ts="), "O_APPEND: no hole where the old lines were"
 
@@ -269,12 +252,11 @@ def test_a_directory_that_has_gone_keeps_the_old_file_in_use(tmp_path):
     log = AccessLog(directory / "log")
     moved = directory.rename(tmp_path / "moved")
     log.reopen_if_moved()
-    log.add(PLAIN)
-    log.flush()
+    log.write([PLAIN])
     assert (moved / "log").read_bytes().count(b"\n") == 1
     directory.mkdir()
     log.reopen_if_moved()
-    log.add(PLAIN)
+    log.write([PLAIN])
     log.close()
     assert (directory / "log").read_bytes().count(b"\n") == 1
 
@@ -283,13 +265,11 @@ def test_a_full_disk_costs_lines_and_counts_them(tmp_path):
     full = tmp_path / "full"
     full.symlink_to("/dev/full")
     log = AccessLog(full)
-    for _ in range(7):
-        log.add(PLAIN)
-    log.flush()
+    log.write([PLAIN] * 7)
     assert log.lost == 7
     full.unlink()
     log.reopen_if_moved()
-    log.add(PLAIN)
+    log.write([PLAIN])
     log.close()
     assert log.lost == 7
     assert full.read_bytes().count(b"\n") == 1
@@ -301,17 +281,15 @@ from proxy.observe.access_log import AccessLog
 from tests.observe.test_access_log import PLAIN
 path = pathlib.Path(sys.argv[1])
 log = AccessLog(path)
-log.add(PLAIN); log.flush()
+log.write([PLAIN])
 size = path.stat().st_size
 hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
 resource.setrlimit(resource.RLIMIT_FSIZE, (size * 5 // 2, hard))
-for _ in range(3):
-    log.add(PLAIN)
-log.flush()
-log.add(PLAIN); log.flush()
+log.write([PLAIN] * 3)
+log.write([PLAIN])
 print(log.lost)
 resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
-log.add(dataclasses.replace(PLAIN, path=b"/again")); log.close()
+log.write([dataclasses.replace(PLAIN, path=b"/again")]); log.close()
 print(log.lost)
 """
 
@@ -336,7 +314,7 @@ def test_a_file_that_cannot_be_opened_is_told_at_the_start(tmp_path):
 
 def test_stderr_is_the_default(capfd):
     log = AccessLog(None)
-    log.add(PLAIN)
+    log.write([PLAIN])
     log.reopen_if_moved()
     log.close()
     assert capfd.readouterr().err.startswith("ts=2023")

@@ -14,9 +14,11 @@ import dataclasses
 import functools
 import secrets
 import socket
+from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+import pytest
 import uvloop
 
 from proxy.gate.ask import ABSENT
@@ -41,7 +43,7 @@ if TYPE_CHECKING:
     from proxy.tokens.secret import Minted
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-LOOPS = ("asyncio", "uvloop")
+both_loops = pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 _SWEEP_S = 0.1
 _TEST_S = 12.0
 
@@ -74,18 +76,36 @@ async def until(condition: Callable[[], object], timeout_s: float = 5.0) -> None
 # The upstream
 
 
+def answer(body: bytes) -> bytes:
+    return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+
+
+def live(origin: ScriptedUpstream) -> list[Peer]:
+    """Its connections that neither the relay nor the end of the script has closed."""
+    return [peer for peer in origin.peers if not gone(peer)]
+
+
+def gone(peer: Peer) -> bool:
+    return peer.sock.fileno() < 0
+
+
 class ScriptedUpstream:
     """Each connection is played by `script(peer)` and closed after it; a script ends early when the relay leaves."""
 
-    def __init__(self, script: Callable[[Peer], Awaitable[None]], port: int) -> None:
+    def __init__(self, script: Callable[[Peer], Awaitable[None]], port: int | Path) -> None:
         self.peers: list[Peer] = []
         self.requests: list[Message] = []
         self.faults: list[BaseException] = []
         self._script = script
         self._plays: set[asyncio.Task[None]] = set()
-        self._listener = socket.create_server(("127.0.0.1", port), backlog=256)
+        if isinstance(port, Path):
+            self._listener = socket.socket(socket.AF_UNIX)
+            self._listener.bind(str(port))
+            self._listener.listen(256)
+        else:
+            self._listener = socket.create_server(("127.0.0.1", port), backlog=256)
+            self.port: int = self._listener.getsockname()[1]
         self._listener.setblocking(False)
-        self.port: int = self._listener.getsockname()[1]
         self._accepting = asyncio.create_task(self._accept())
 
     async def _accept(self) -> None:
@@ -118,7 +138,10 @@ class ScriptedUpstream:
 
 
 @contextlib.asynccontextmanager
-async def upstream(script: Callable[[Peer], Awaitable[None]], port: int = 0) -> AsyncIterator[ScriptedUpstream]:
+async def upstream(
+    script: Callable[[Peer], Awaitable[None]], port: int | Path = 0
+) -> AsyncIterator[ScriptedUpstream]:
+    """At a TCP port, or at a unix socket's path."""
     playing = ScriptedUpstream(script, port)
     try:
         yield playing
@@ -182,9 +205,9 @@ class Nobody:
         return ABSENT
 
 
-def routes(port: int, limit: RateLimit | None = None) -> tuple[Route, ...]:
+def routes(port: int | Path, limit: RateLimit | None = None) -> tuple[Route, ...]:
     """`/` is open to anyone, `/plain` to the token, `/write` to it for remote write; the last two are `limit`ed."""
-    there = Upstream("127.0.0.1", port)
+    there = Upstream("", 0, str(port)) if isinstance(port, Path) else Upstream("127.0.0.1", port)
     token = frozenset({Way.WRITE_TOKEN})
     write = (Rule("write"),)
     return (
@@ -262,20 +285,22 @@ class Stage:
 
 @contextlib.asynccontextmanager
 async def stage(
-    port: int,
+    port: int | Path,
     *,
     limit: RateLimit | None = None,
     bounds: Bounds | None = None,
     finder: Any = None,
     context: ssl.SSLContext | None = None,
+    change: Callable[[Snapshot], Snapshot] = lambda snapshot: snapshot,
+    proxied: bool = False,
     **timeouts: float,
 ) -> AsyncIterator[Stage]:
-    """A relay before the upstream at `port`; `timeouts` replace those of gate.snapshot.Timeouts."""
+    """A relay before the upstream at `port`; `timeouts` replace those of gate.snapshot.Timeouts, `change` anything."""
     snapshot = Snapshot(
         routes(port, limit), timeouts=dataclasses.replace(Timeouts(), **timeouts), bounds=bounds or Bounds()
     )
-    relay = Stage(snapshot, finder or Nobody(), context)
-    await relay.listeners.open([("127.0.0.1", relay.port)])
+    relay = Stage(change(snapshot), finder or Nobody(), context)
+    await relay.listeners.open([("127.0.0.1", relay.port)], proxied=proxied)
     sweeping = asyncio.create_task(relay.sweep())
     try:
         yield relay

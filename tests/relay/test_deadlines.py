@@ -17,7 +17,7 @@ from proxy.pki.context import build_server_context
 from proxy.relay.listener import SWEEP_S
 from tests.relay import tls_peer
 from tests.relay.peer import Cut
-from tests.relay.stage import OK, Filling, answering, get, on_a_loop, post, stage, until, upstream
+from tests.relay.stage import OK, Filling, answer, answering, get, on_a_loop, post, stage, until, upstream
 
 MB = 1_000_000
 GRACE_S = 1.0
@@ -53,10 +53,6 @@ async def dripping(peer, piece, pause_s=0.1):
     finally:
         task.cancel()
         await asyncio.wait([task])
-
-
-def answer(body):
-    return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
 
 
 async def silent(peer):

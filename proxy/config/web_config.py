@@ -1,0 +1,62 @@
+"""The options of Prometheus' own web config: pasted here, each key is honoured or refused by name."""
+
+from __future__ import annotations
+
+from proxy.config.shape import REQUIRED, Refused, Section, choice, option
+from proxy.config.words import FILE
+
+_OLD_TLS = "RFC 8996 ends TLS 1.0 and 1.1; write TLS12 or TLS13"
+_NO_CLIENT_CA = "client certificates are not asked for, so there is nothing to hold against it; leave it out"
+_UNVERIFIED = "Python's ssl cannot ask for a certificate without verifying it; NoClientCert is taken"
+_VERIFIED = "a listener does not ask for client certificates; NoClientCert is taken"
+
+
+class TlsServerConfig(Section):
+    """Prometheus' own keys, so that a `web-config.yml` can be pasted. What is not honoured is refused by name."""
+
+    cert_file: str = option(FILE, REQUIRED, "Certificate chain in PEM, the server's own certificate first.")
+    key_file: str = option(FILE, REQUIRED, "Private key in PEM, without a passphrase.")
+    min_version: str = option(
+        choice("TLS12", "TLS13", but={"TLS10": _OLD_TLS, "TLS11": _OLD_TLS}), "TLS12", "Lowest version of TLS taken."
+    )
+    max_version: str = option(
+        choice("TLS13", but=dict.fromkeys(("TLS10", "TLS11", "TLS12"), "a listener always offers TLS 1.3")),
+        "TLS13",
+        "Highest version of TLS taken.",
+    )
+    client_auth_type: str = option(
+        choice(
+            "NoClientCert",
+            but={
+                "RequestClientCert": _UNVERIFIED,
+                "RequireAnyClientCert": _UNVERIFIED,
+                "VerifyClientCertIfGiven": _VERIFIED,
+                "RequireAndVerifyClientCert": _VERIFIED,
+            },
+        ),
+        "NoClientCert",
+        "Whether a client shows a certificate.",
+    )
+    client_ca_file = option(Refused(_NO_CLIENT_CA), None, "")
+    client_ca = option(Refused(_NO_CLIENT_CA), None, "")
+    client_allowed_sans = option(Refused(_NO_CLIENT_CA), None, "")
+    cert = option(Refused("Python's ssl reads certificates from files only; write cert_file"), None, "")
+    key = option(Refused("Python's ssl reads keys from files only; write key_file"), None, "")
+    cipher_suites = option(
+        Refused("the suites are fixed (forward secret, authenticated encryption; docs/tls.md names them)"), None, ""
+    )
+    curve_preferences = option(Refused("the groups are those of OpenSSL; leave it out"), None, "")
+    prefer_server_cipher_suites = option(
+        Refused("without effect in Prometheus since Go 1.17, and here; leave it out"), None, ""
+    )
+
+
+class HttpServerConfig(Section):
+    """The other half of Prometheus' web config; nothing in it changes what promgate does."""
+
+    http2 = option(
+        Refused("HTTP/2 is not offered to clients; write false or leave it out", harmless="false"), None, ""
+    )
+    headers = option(
+        Refused("an answer keeps the headers of the upstream; set them with the upstream's --web.config.file"), None, ""
+    )

@@ -1,0 +1,33 @@
+"""What an upstream is told of who is asking: in lines that only we write (a client's are dropped)."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from proxy.gate.decision import Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from proxy.gate.decision import Identity
+    from proxy.gate.snapshot import Telling
+
+#: Visible ASCII (RFC 9110 5.5) without the comma, by which two identities could be read from one field.
+_fits = re.compile(r"[!-+\--~]+", re.ASCII).fullmatch
+
+
+def tell(telling: Telling, identity: Identity, tenants: Mapping[str, str]) -> bytes | Reason:
+    """The lines for `identity`, or the reason why it may not pass."""
+    lines = ""
+    if telling.identity:
+        if not _fits(identity.name):
+            return Reason.IDENTITY_UNFIT
+        roles = ",".join(sorted(identity.roles))
+        lines = f"X-Promgate-Identity: {identity.name}\r\nX-Promgate-Roles: {roles}\r\n"
+    if telling.tenant_header:
+        tenant = telling.tenant or tenants.get(identity.name)
+        if tenant is None:
+            return Reason.NO_TENANT
+        lines += f"{telling.tenant_header}: {tenant}\r\n"
+    return lines.encode()

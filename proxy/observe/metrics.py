@@ -1,0 +1,195 @@
+"""Every metric, once: its name, its labels, and what it says. docs/metrics.md is made from them.
+
+A label takes its values from the configuration (route, upstream) or from a list in the code (reason, state), never
+from what a client sends: a path, a method, a user or an agent would let anybody make series without end.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter, defaultdict
+from itertools import accumulate
+from typing import TYPE_CHECKING, NamedTuple
+
+from proxy.gate.decision import Reason
+from proxy.tokens.token import TokenKind, TokenState, state_at
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from proxy.observe.outcome import Outcome
+    from proxy.tokens.book import TokenBook
+
+
+class Metric(NamedTuple):
+    """`kind` is counter, gauge or histogram."""
+
+    name: str
+    kind: str
+    doc: str
+    labels: tuple[str, ...] = ()
+
+
+class Distribution(NamedTuple):
+    """The value of a histogram: how many there are up to each bound (the last: all of them), and their sum."""
+
+    cumulative: tuple[int, ...]
+    total: float
+
+
+class Sample(NamedTuple):
+    """One value of one metric at the time of the scrape; `labels` in the order of the metric's."""
+
+    metric: Metric
+    value: float | Distribution
+    labels: tuple[str, ...] = ()
+
+
+REQUESTS = Metric(
+    "promgate_requests_total",
+    "counter",
+    "Requests that have ended. Reason is the word of the access log; code is the status that the client was told, "
+    "0 if it was told none; route is empty where no route was found.",
+    ("route", "reason", "code"),
+)
+DURATION = Metric(
+    "promgate_request_duration_seconds",
+    "histogram",
+    "From the end of a request's head to the end of its answer.",
+    ("route",),
+)
+REQUEST_BYTES = Metric("promgate_request_bytes_total", "counter", "Content sent on to upstreams.", ("route",))
+RESPONSE_BYTES = Metric("promgate_response_bytes_total", "counter", "Content sent on to clients.", ("route",))
+HELD = Metric(
+    "promgate_held_requests_total",
+    "counter",
+    "Writes that were told 503 for a token that was just replaced: their senders wait for the new one.",
+    ("route",),
+)
+CONNECTIONS = Metric("promgate_connections", "gauge", "Client connections, those within a TLS handshake left out.")
+TLS_HANDSHAKES = Metric(
+    "promgate_tls_handshakes_total",
+    "counter",
+    "Ends of TLS handshakes: completed, failed, expired, or refused because too many were under way.",
+    ("result",),
+)
+TLS_HANDSHAKING = Metric("promgate_tls_handshaking_connections", "gauge", "Client connections within a TLS handshake.")
+UPSTREAM_CONNECTIONS = Metric(
+    "promgate_upstream_connections",
+    "gauge",
+    "Connections to an upstream; active ones carry a request.",
+    ("upstream", "state"),
+)
+UPSTREAM_CONNECT_FAILURES = Metric(
+    "promgate_upstream_connect_failures_total",
+    "counter",
+    "Attempts to connect that failed; a request makes several within `timeouts.connect`.",
+    ("upstream",),
+)
+UPSTREAM_RETRIES = Metric(
+    "promgate_upstream_retries_total",
+    "counter",
+    "Requests sent a second time, because their reused connection had died before any answer.",
+    ("upstream",),
+)
+UPSTREAM_REACHABLE = Metric(
+    "promgate_upstream_reachable",
+    "gauge",
+    "1 if the last check, made every 5 s, could connect to the upstream.",
+    ("upstream",),
+)
+STORE_GENERATION = Metric("promgate_token_store_generation", "gauge", "Last change of the token store that is in use.")
+STORE_READABLE = Metric("promgate_token_store_readable", "gauge", "1 if the token store could be read last time.")
+TOKENS = Metric(
+    "promgate_tokens", "gauge", "Tokens by what they are for and where they are in their life.", ("kind", "state")
+)
+RELOAD_SUCCESSFUL = Metric(
+    "promgate_config_last_reload_successful", "gauge", "1 if the last configuration that was read was taken."
+)
+RELOAD_TIME = Metric(
+    "promgate_config_last_reload_success_timestamp_seconds", "gauge", "When a configuration was taken last, unix time."
+)
+CERTIFICATE_END = Metric(
+    "promgate_certificate_not_after_seconds", "gauge", "When the certificate that is served ends, unix time."
+)
+CERTIFICATE_LOADS = Metric("promgate_certificate_loads_total", "counter", "Certificates taken, the first included.")
+CERTIFICATE_FAILED = Metric(
+    "promgate_certificate_reload_failed", "gauge", "1 if the certificate files as they are now could not be taken."
+)
+LINES_LOST = Metric(
+    "promgate_access_log_lines_lost_total", "counter", "Lines that could not be written to the access log."
+)
+BUILD = Metric("promgate_build_info", "gauge", "Always 1; the version is in the label.", ("version",))
+
+#: In the order of the page.
+METRICS = (
+    REQUESTS, DURATION, REQUEST_BYTES, RESPONSE_BYTES, HELD, CONNECTIONS, TLS_HANDSHAKES, TLS_HANDSHAKING,
+    UPSTREAM_CONNECTIONS, UPSTREAM_CONNECT_FAILURES, UPSTREAM_RETRIES, UPSTREAM_REACHABLE,
+    STORE_GENERATION, STORE_READABLE, TOKENS, RELOAD_SUCCESSFUL, RELOAD_TIME,
+    CERTIFICATE_END, CERTIFICATE_LOADS, CERTIFICATE_FAILED, LINES_LOST, BUILD,
+)  # fmt: skip
+
+#: Upper bounds of the buckets, in seconds: a small write takes 1 ms, a query of two minutes lives.
+DURATION_BOUNDS_S = (0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10.0, 60.0)
+
+
+class _Route:
+    """What is counted of one route."""
+
+    __slots__ = ("answers", "buckets", "bytes_in", "bytes_out", "seconds")
+
+    def __init__(self) -> None:
+        self.answers: defaultdict[tuple[str, int], int] = defaultdict(int)
+        self.buckets = [0] * (len(DURATION_BOUNDS_S) + 1)
+        self.seconds = 0.0
+        self.bytes_in = 0
+        self.bytes_out = 0
+
+
+class _Routes(dict[str, _Route]):
+    def __missing__(self, name: str) -> _Route:
+        route = self[name] = _Route()
+        return route
+
+
+class RequestCounts:
+    """Adds up the outcomes of requests, by route. One observer of `Observers`."""
+
+    def __init__(self) -> None:
+        self._routes = _Routes()
+
+    def know(self, names: Iterable[str]) -> None:
+        """Let routes begin with zero, not with their first request: `rate()` cannot see a series appear."""
+        for name in names:
+            self._routes[name]
+
+    def add(self, outcomes: list[Outcome]) -> None:
+        routes = self._routes
+        for outcome in outcomes:
+            route = routes[outcome.route]
+            route.answers[outcome.reason, outcome.status] += 1
+            route.buckets[bisect_left(DURATION_BOUNDS_S, outcome.duration_s)] += 1
+            route.seconds += outcome.duration_s
+            route.bytes_in += outcome.bytes_in
+            route.bytes_out += outcome.bytes_out
+
+    def samples(self) -> Iterator[Sample]:
+        for name, route in self._routes.items():
+            held = 0
+            for (reason, status), count in route.answers.items():
+                yield Sample(REQUESTS, count, (name, reason, str(status)))
+                held += count if reason == Reason.TOKEN_RETIRED else 0
+            yield Sample(DURATION, Distribution(tuple(accumulate(route.buckets)), route.seconds), (name,))
+            yield Sample(REQUEST_BYTES, route.bytes_in, (name,))
+            yield Sample(RESPONSE_BYTES, route.bytes_out, (name,))
+            yield Sample(HELD, held, (name,))
+
+
+def token_samples(book: TokenBook, now: float) -> Iterator[Sample]:
+    """How many tokens there are, and how well they are known; `now` in unix seconds."""
+    yield Sample(STORE_GENERATION, book.generation)
+    yield Sample(STORE_READABLE, book.readable)
+    counts = Counter((token.kind, state_at(token, now)) for token in book.tokens.values())
+    for kind in TokenKind:
+        for state in TokenState:
+            yield Sample(TOKENS, counts[kind, state], (kind, state))

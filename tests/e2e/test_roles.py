@@ -1,0 +1,108 @@
+"""The ready-made roles against the real endpoints: what a role promises is what Prometheus and Alertmanager then do."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import signal
+from typing import TYPE_CHECKING
+
+import bcrypt
+import pytest
+
+from tests.kit.alertmanager import Alertmanager
+from tests.kit.fetch import Answer, fetch
+from tests.kit.promgate import Promgate
+from tests.kit.wait import wait_for
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.real
+
+SILENCE = {
+    "matchers": [{"name": "alertname", "value": "Noise", "isRegex": False, "isEqual": True}],
+    "startsAt": "2020-01-01T00:00:00Z",
+    "endsAt": "2090-01-01T00:00:00Z",
+    "createdBy": "test",
+    "comment": "test",
+}
+ALERTS = [{"labels": {"alertname": "Noise"}}]
+USERS = ("viewer", "silencer", "notifier", "admin")
+
+
+def htpasswd(*users: str) -> str:
+    """The lines that `htpasswd -B` makes; each password is its user's name."""
+    hashes = {user: bcrypt.hashpw(user.encode(), bcrypt.gensalt(4)).decode() for user in users}
+    return "".join(f"{user}:$2y${hashed[4:]}\n" for user, hashed in hashes.items())
+
+
+def write_private(path: Path, text: str) -> None:
+    path.write_text(text)
+    path.chmod(0o600)
+
+
+def ask(promgate: Promgate, user: str, method: str, path: str, body: object = None) -> Answer:
+    headers = {"Content-Type": "application/json"}
+    if user:
+        headers["Authorization"] = "Basic " + base64.b64encode(f"{user}:{user}".encode()).decode()
+    sent = None if body is None else json.dumps(body).encode()
+    url = f"{promgate.base}/alertmanager{path}"
+    return fetch(url, method=method, body=sent, headers=headers, ca_file=promgate.ca_file)
+
+
+def test_roles_of_alertmanager(tmp_path: Path) -> None:
+    directory = tmp_path / "promgate"
+    directory.mkdir()
+    write_private(directory / "users", htpasswd(*USERS))
+    with Alertmanager(tmp_path / "am") as alertmanager:
+        route = {
+            "name": "alertmanager",
+            "path": "/alertmanager",
+            "upstream": f"http://127.0.0.1:{alertmanager.port}",
+            "auth": ["basic"],
+            "allow": list(USERS),
+            "exempt": ["/-/ready"],
+        }
+        config = {"htpasswd_file": "users", "roles": {user: [f"basic:{user}"] for user in USERS}, "routes": [route]}
+        with Promgate(directory, config) as promgate:
+            assert ask(promgate, "", "GET", "/-/ready").status == 200
+            assert ask(promgate, "", "GET", "/api/v2/status").status == 401
+            posted = {user: ask(promgate, user, "POST", "/api/v2/alerts", ALERTS).status for user in USERS}
+            assert posted == {"viewer": 403, "silencer": 403, "notifier": 200, "admin": 200}
+            seen = {user: ask(promgate, user, "GET", "/api/v2/alerts").status for user in USERS}
+            assert seen == {"viewer": 200, "silencer": 200, "notifier": 403, "admin": 200}
+            made = {user: ask(promgate, user, "POST", "/api/v2/silences", SILENCE) for user in USERS}
+            assert {user: answer.status for user, answer in made.items()} == {
+                "viewer": 403, "silencer": 200, "notifier": 403, "admin": 200
+            }  # fmt: skip
+            of_admin, own = (json.loads(made[user].body)["silenceID"] for user in ("admin", "silencer"))
+            assert ask(promgate, "viewer", "DELETE", f"/api/v2/silence/{own}").status == 403
+            assert ask(promgate, "silencer", "DELETE", f"/api/v2/silence/{own}").status == 200
+            assert ask(promgate, "silencer", "DELETE", f"/api/v2/silence/{of_admin}").status == 200
+            assert ask(promgate, "admin", "POST", "/-/reload").status == 403  # closed, whoever asks
+
+
+def test_sighup_reads_the_htpasswd_file_again(tmp_path: Path) -> None:
+    directory = tmp_path / "promgate"
+    directory.mkdir()
+    write_private(directory / "users", htpasswd("admin"))
+    with Alertmanager(tmp_path / "am") as alertmanager:
+        upstream = f"http://127.0.0.1:{alertmanager.port}"
+        route = {"name": "am", "path": "/alertmanager", "upstream": upstream, "auth": ["basic"], "allow": ["viewer"]}
+        config = {"htpasswd_file": "users", "roles": {"viewer": ["basic:admin"]}, "routes": [route]}
+        with Promgate(directory, config) as promgate:
+
+            def status() -> int:
+                return ask(promgate, "admin", "GET", "/api/v2/status").status
+
+            assert status() == 200
+            changed = htpasswd("other").replace("other:", "admin:")
+            write_private(directory / "users", changed)
+            os.kill(promgate.pid, signal.SIGHUP)
+            wait_for(lambda: status() == 401, "the old password to end")
+            write_private(directory / "users", "admin:$apr1$abcdefgh$0123456789012345678901\n")
+            os.kill(promgate.pid, signal.SIGHUP)
+            wait_for(lambda: "users:1: admin: <secret>" in promgate.log, "the refusal")
+            assert status() == 401  # the last good file goes on
