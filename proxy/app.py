@@ -111,7 +111,10 @@ class App:
         path = self._loaded.settings.store
         if path is None:
             return None
+        is_new = not path.exists()
         store = open_store(path)
+        if is_new:
+            _log.warning("%s was not there and was made: writers get 503; restore a backup if one was lost", path)
         stack.callback(store.close)
         watch = StoreWatch(store, self._memory.book, look=store.look)
         await watch.start()

@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from proxy.cli import add_config_file
+
 if TYPE_CHECKING:
     import argparse
 
@@ -14,7 +16,7 @@ SUMMARY = "run the proxy"
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = subparsers.add_parser("serve", help=SUMMARY)
-    parser.add_argument("--config.file", dest="config_file", type=Path, required=True, metavar="F")
+    add_config_file(parser)
     parser.add_argument("--log.level", dest="log_level", default="info", choices=["debug", "info", "warning", "error"])
     parser.add_argument("--log.format", dest="log_format", default="logfmt", choices=["logfmt", "json"])
 
@@ -29,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
 
     set_up_logging(args.log_level, args.log_format)
     try:
-        loaded = load(args.config_file)
+        loaded = load(Path(args.config_file))
         for warning in loaded.warnings:
             print(f"warning: {warning}", file=sys.stderr)
         return app.run(loaded)

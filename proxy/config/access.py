@@ -28,7 +28,7 @@ _ANYONE = "anyone"
 
 # Which ways lead to an identity. A token shown as a basic password still comes by the way of its kind.
 _WAYS_TO = {"basic": {"basic"}, "token": {"write_token", "bearer"}, "jwt": {"jwt"}}
-_WAYS_OF_THEMSELVES = {_WRITE: {"write_token"}, _ANYONE: {"none"}}
+_WAYS_OF_THEMSELVES = {_WRITE: {"write_token", "jwt"}, _ANYONE: {"none"}}
 #: Answered by promgate itself, whatever the routes say.
 _LOCAL = {b"/-/healthy", b"/-/ready"}
 

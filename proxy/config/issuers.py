@@ -26,6 +26,8 @@ def build_issuers(config: Config, report: Report) -> tuple[JwtIssuer, ...]:
             report.problem(f"{written.at}.algorithms", "at least one algorithm is needed")
         if report.is_sound(f"{written.at}.jwks"):
             _check_keys(written, report)
+    if len(config.jwt) > 1 and any(one.startswith("jwt:") for names in config.roles.values() for one in names):
+        report.problem("jwt", "with several issuers, roles may not name jwt:SUBJECT: each issuer could sign as it")
     return tuple(
         JwtIssuer(each.issuer, each.audience, each.jwks, each.algorithms, each.files.get("jwks", ""))
         for each in config.jwt

@@ -211,7 +211,7 @@ class AllowRule(Section):
     `writer` (POST, on routes of kind `remote_write`) and `admin` (everything).
     """
 
-    role: str = option(NAME, REQUIRED, "A role of `roles`; or `write`, which every write token has of itself.")
+    role: str = option(NAME, REQUIRED, "A role of `roles`; or `write`, of write tokens and of JWTs with that scope.")
     methods: tuple[bytes, ...] | None = option(
         ListOf(METHOD, or_one=True), None, "Methods that the role may use here; all that it may if left out."
     )
@@ -260,7 +260,7 @@ class RouteOf(Section):
     kind: str = option(
         choice("plain", "remote_write"),
         "plain",
-        "`remote_write`: answers never make a sender drop samples (no redirect, no 408, no 429).",
+        "`remote_write`: no answer of ours makes a sender drop what it may keep (no redirect, no 408, no 429).",
     )
     methods: tuple[bytes, ...] | None = option(
         ListOf(METHOD, or_one=True), None, "Methods taken; others get 405. Left out: any but CONNECT, TRACE and TRACK."

@@ -5,8 +5,12 @@ from __future__ import annotations
 import base64
 import binascii
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from proxy.tokens.secret import digest, looks_minted
+
+if TYPE_CHECKING:
+    from proxy.wire.head import RequestHead
 
 _MAX_BYTES = 4096
 #: A JWT begins with the base64url of `{"` (RFC 7515 3.1); no token of ours does.
@@ -42,6 +46,29 @@ class Malformed:
 
 Shown = ShownToken | ShownPassword | ShownJwt | Malformed
 _MALFORMED = Malformed()
+
+
+class LastShown:
+    """The credential of a connection's last request that was let in: the same line is not read twice.
+
+    Only the reading is remembered; whether the credential is good is looked up for each request.
+    """
+
+    __slots__ = ("_shown", "line")
+
+    def __init__(self) -> None:
+        self.line: bytes | None = None
+        self._shown: Shown | None = None
+
+    def read(self, head: RequestHead) -> Shown | None:
+        """What the head shows. It was admitted with our `line` as the known one."""
+        if head.authorization_line is None:
+            return None
+        return self._shown if head.authorization is None else read_credential(head.authorization)
+
+    def keep(self, head: RequestHead, shown: Shown | None) -> None:
+        if head.authorization is not None:
+            self.line, self._shown = head.authorization_line, shown
 
 
 def read_credential(value: bytes) -> Shown:

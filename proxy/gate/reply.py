@@ -1,6 +1,6 @@
 """The ONE table from a reason to what a client is told.
 
-Senders decide by the status what happens to their data (docs/senders.md): on a remote_write route "not now" is
+Senders decide by the status what happens to their data (docs/behaviour.md): on a remote_write route "not now" is
 503 + Retry-After and "never" is 401, 403 or 413; no redirect, no 408, no 429, no HTML. The first line of the
 text appears in a sender's log: it says what to do. The text is the same for every kind of wrong credential.
 """

@@ -91,7 +91,9 @@ def is_blocked(route: Route, path: bytes) -> bool:
     if route.unblocked and _whole_segments(rest, route.unblocked):
         return False
     closed = closed_on(route.kind)
-    return (rest.startswith(closed) and _whole_segments(rest, closed)) or _begins_above(route, path, closed)
+    if (rest.startswith(closed) and _whole_segments(rest, closed)) or _begins_above(route, path, closed):
+        return True
+    return any(_stands_in(rest, name) for name in closed if name != b"/debug") or _stands_in(rest, b"/debug/pprof")
 
 
 def _begins_above(route: Route, path: bytes, closed: tuple[bytes, ...]) -> bool:
@@ -106,6 +108,20 @@ def _begins_above(route: Route, path: bytes, closed: tuple[bytes, ...]) -> bool:
         if _whole_segments(path[cut:], reaching):
             return True
         cut = path.rfind(b"/", 0, cut)
+    return False
+
+
+def _stands_in(rest: bytes, name: bytes) -> bool:
+    """The upstream may be mounted below the route: with `/` for a route, `/prometheus/-/quit` is closed too.
+
+    Not so `/debug`, which may be anything: a label's name, for instance.
+    """
+    at = rest.find(name)
+    while at >= 0:
+        after = at + len(name)
+        if after == len(rest) or rest[after : after + 1] == b"/":
+            return True
+        at = rest.find(name, after)
     return False
 
 

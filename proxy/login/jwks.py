@@ -38,14 +38,21 @@ class KeySet:
         mark = _mark_of(self._path)
         if mark is None or mark == self._mark:
             return
-        self._mark = mark
         try:
             with Path(self._path).open("rb") as file:
-                self._keys = _import_keys(file.read(_MAX_FILE_BYTES))
-        except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+                keys = _import_keys(file.read(_MAX_FILE_BYTES))
+        except OSError as error:  # perhaps only for now: looked at again with the next token
+            _log.error("%s cannot be read, the keys before it go on: %s", self._path, error)
+            return
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             _log.error("%s is not taken, the keys before it go on: %s", self._path, error)
         else:
-            _log.info("%s taken: %d keys", self._path, len(self._keys))
+            if keys:
+                self._keys = keys
+                _log.info("%s taken: %d keys", self._path, len(keys))
+            else:
+                _log.error("%s has no key that can be used, the keys before it go on", self._path)
+        self._mark = mark
 
 
 def _mark_of(path: str) -> tuple[int, int, int] | None:

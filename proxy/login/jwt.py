@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from proxy.gate.snapshot import JwtIssuer
 
 _MAX_WAITING = 256
+_TIMEOUT_S = 5.0
 #: Headers that bring keys, or rules, of their own (RFC 8725 3.10, RFC 7515 4.1.11).
 _FORBIDDEN = frozenset({"crit", "b64", "jwk", "jku", "x5u", "x5c"})
 #: A subject becomes part of an identity, which goes into logs and headers: visible ASCII, no comma.
@@ -42,12 +43,15 @@ class JwtVerifier:
         self._issuers = {one.issuer: _Issuer(one) for one in issuers}
 
     async def verify(self, question: VerifyJwt) -> Answer:
-        """JwtClaims or REFUSED, or BUSY when too many are waiting already (each takes some 0.2 ms)."""
+        """JwtClaims or REFUSED, or BUSY when too many wait already (each takes some 0.2 ms) or it takes too long."""
         if self._waiting >= _MAX_WAITING:
             return BUSY
         self._waiting += 1
         try:
-            claims = await asyncio.get_running_loop().run_in_executor(self._thread, self._read, question.text)
+            async with asyncio.timeout(_TIMEOUT_S):
+                claims = await asyncio.get_running_loop().run_in_executor(self._thread, self._read, question.text)
+        except TimeoutError:
+            return BUSY  # a key file on a mount that hangs
         finally:
             self._waiting -= 1
         return claims or REFUSED

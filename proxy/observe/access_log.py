@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
+import stat
 import sys
 import time
 from typing import TYPE_CHECKING
@@ -29,12 +31,13 @@ class AccessLog:
         self._format = _json_line if log_format == "json" else _logfmt_line
         self._fd = sys.stderr.fileno() if path is None else _open(path)
         self._gap = b""  # a line break, while the file ends in the middle of a line
+        self._put = _write if stat.S_ISREG(os.fstat(self._fd).st_mode) else _write_what_fits
         self.lost = 0
 
     def write(self, outcomes: list[Outcome]) -> None:
-        """Write a line for each. A full disk costs log lines, never requests: they are counted in `lost`."""
+        """Write a line for each. A full disk or pipe costs lines, never requests: they are counted in `lost`."""
         data = self._gap + "".join(map(self._format, outcomes)).encode()
-        written = _write(self._fd, data)
+        written = self._put(self._fd, data)
         self.lost += data.count(b"\n", max(written, len(self._gap)))
         if written:
             self._gap = b"" if data[written - 1 : written] == b"\n" else b"\n"
@@ -70,6 +73,20 @@ def _write(fd: int, data: bytes) -> int:
     with contextlib.suppress(OSError):
         while written < len(data):
             written += os.write(fd, view[written:])
+    return written
+
+
+def _write_what_fits(fd: int, data: bytes) -> int:
+    """As `_write`, for a pipe or terminal whose reader may have stopped: no write is begun that could wait.
+
+    A pipe that polls as writable takes PIPE_BUF octets at once (pipe(7)).
+    """
+    ready = select.poll()
+    ready.register(fd, select.POLLOUT)
+    view, written = memoryview(data), 0
+    with contextlib.suppress(OSError):
+        while written < len(data) and ready.poll(0):
+            written += os.write(fd, view[written : written + select.PIPE_BUF])
     return written
 
 

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class Outcome:
-    """Times are unix seconds, sizes are octets of content. `path` is canonical, empty where no lawful head was seen."""
+    """Times are unix seconds, sizes are octets of body as it passed, chunk framing included.
+
+    `path` is canonical, and empty where no lawful head was seen.
+    """
 
     at: float
     duration_s: float

@@ -14,7 +14,7 @@ import random
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from proxy.gate.credentials import read_credential
+from proxy.gate.credentials import LastShown
 from proxy.gate.decision import Deny, Forward, Local, Need, Reason
 from proxy.gate.edits import peer_lines
 from proxy.gate.reply import build_denial, build_local, build_refusal
@@ -39,6 +39,8 @@ _HEAD, _BODY, _WAIT, _HOLD, _LINGER, _CLOSED = range(6)
 _AHEAD_BYTES = 64 * 1024
 #: What is read and thrown away after an early answer, so that the answer is not lost to a reset.
 _LINGER_BYTES = 256 * 1024
+#: Answers of our own to one connection before others have their turn.
+_ANSWERS_AT_ONCE = 32
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 #: A request may be on its way when a connection is to be closed for a drain: so long it is waited for.
 _LAST_CALL_S = 0.5
@@ -48,8 +50,8 @@ class ClientConnection(asyncio.Protocol):
     """Sits on a plain transport or on a TLS connection; both look alike from here."""
 
     __slots__ = (
-        "_authorization_line", "_buffer", "_eof", "_forgiven", "_out", "_pace", "_reading", "_relay", "_scheme",
-        "_settling", "_shown", "_spare", "_state", "deadline", "exchange", "ip", "peer", "peer_lines",
+        "_buffer", "_eof", "_forgiven", "_last_shown", "_out", "_pace", "_reading", "_relay", "_scheme",
+        "_settling", "_spare", "_state", "deadline", "exchange", "ip", "peer", "peer_lines",
     )  # fmt: skip
 
     def __init__(self, relay: RelayContext, scheme: str) -> None:
@@ -60,8 +62,7 @@ class ClientConnection(asyncio.Protocol):
         self._spare = 0
         self._eof = False
         self._forgiven = False
-        self._authorization_line: bytes | None = None
-        self._shown: Shown | None = None
+        self._last_shown = LastShown()
         self._settling: asyncio.Task[None] | None = None
         self.exchange: Exchange | None = None
         self.deadline = math.inf
@@ -84,10 +85,12 @@ class ClientConnection(asyncio.Protocol):
         self._end_exchange(Reason.CLIENT_GONE)
 
     def eof_received(self) -> bool:
-        """A client may close its side once its request is whole (RFC 9112 9.6); anywhere else it has gone."""
+        """It may have gone, or only closed its side after a whole request (RFC 9112 9.6): each piece gets `linger`."""
         self._eof = True
         if self._state == _HEAD:
             self._next_request()  # a head that is not whole is cut there
+        if self._state == _WAIT and not self._out.choked:
+            self.deadline = monotonic() + self._relay.gate.snapshot.timeouts.linger
         if self._state in {_HOLD, _WAIT} or self._buffer:
             return True
         if self._state == _BODY:
@@ -112,8 +115,7 @@ class ClientConnection(asyncio.Protocol):
             self.exchange.resume_answer()
         elif self._state == _HEAD:
             self.deadline = now + self._relay.gate.snapshot.timeouts.idle
-            self.continue_reading()
-            self._next_request()
+            self._go_on()
 
     def data_received(self, data: bytes) -> None:
         state = self._state
@@ -133,19 +135,20 @@ class ClientConnection(asyncio.Protocol):
         except Unlawful as wrong:
             self._unlawful(wrong)
 
-    # a request
-
     def _heads(self, data: bytes) -> None:
         """Work through whole heads in `data` until one opens a body, waits, or is not whole yet."""
         begun = searched = len(self._buffer)
         if searched:
             data = self._buffer + data
             self._buffer = b""
+        answered = 0
         while data:
-            if self._out.choked:  # who does not take answers is not asked for more
-                self._buffer = data
+            if self._out.choked or answered == _ANSWERS_AT_ONCE:
+                self._buffer = data  # who takes no answers is not asked for more; who asks for many lets others in
                 self.hold_reading()
+                asyncio.get_running_loop().call_soon(self._go_on)
                 return
+            answered += 1
             if data[:2] == b"\r\n" and len(data) > 2 and not self._forgiven:
                 self._forgiven = True
                 data = data[2:]  # RFC 9112 2.2: one empty line before a request is forgiven
@@ -170,28 +173,23 @@ class ClientConnection(asyncio.Protocol):
         """Act on the request whose head is data[:end]; what is left of `data` is still to be read."""
         now = monotonic()
         relay = self._relay
-        head = admit_request(data, end, relay.request_memo, self._authorization_line)
-        if head.authorization_line is None:
-            shown = None
-        elif head.authorization is None:
-            shown = self._shown  # the same line as before: the same credential, looked up anew
-        else:
-            shown = read_credential(head.authorization)
+        head = admit_request(data, end, relay.request_memo, self._last_shown.line)
+        shown = self._last_shown.read(head)
         gate = relay.gate
         if gate.proxies is not None:
             self.ip, self.peer_lines = gate.proxies.read(data[:end], self.peer, self._scheme)
         decision = gate.decide(head, shown, self.ip, now, relay.clock.at(now))
         if decision.__class__ is Forward and not decision.wait_s:
             relay.request_memo.keep()
-            if head.authorization is not None:
-                self._authorization_line, self._shown = head.authorization_line, shown
+            self._last_shown.keep(head, shown)
             return self._forward(head, decision, data, end + 4, now)
         return self._otherwise(head, shown, decision, data[end + 4 :], now)
 
     def _forward(self, head: RequestHead, forward: Forward, data: bytes, at: int, now: float) -> bytes:
         """Open the exchange and give it what data[at:] holds of the body; the bytes after the body are returned."""
         exchange = self.exchange = Exchange(self, self._relay, head, forward, now)
-        self.deadline = now + self._relay.gate.snapshot.timeouts.response
+        timeouts = self._relay.gate.snapshot.timeouts
+        self.deadline = now + (timeouts.linger if self._eof else timeouts.response)
         if head.expects and at == len(data):
             self._out.send(_CONTINUE)
         if head.has_body:
@@ -265,8 +263,6 @@ class ClientConnection(asyncio.Protocol):
         self._out.send(answer)
         return status
 
-    # a body on its way
-
     def _body_data(self, data: bytes) -> None:
         assert self.exchange is not None
         end = self.exchange.relay_request(data)
@@ -286,7 +282,8 @@ class ClientConnection(asyncio.Protocol):
     def send_answer(self, data: bytes | memoryview) -> None:
         self._out.send(data)
         if not self._out.choked:
-            self.deadline = monotonic() + self._relay.gate.snapshot.timeouts.stream
+            timeouts = self._relay.gate.snapshot.timeouts
+            self.deadline = monotonic() + (timeouts.linger if self._eof else timeouts.stream)
 
     def exchange_ended(self, now: float, *, close: bool) -> None:
         """The answer is sent, whole: on to the next request, or the end."""
@@ -335,6 +332,8 @@ class ClientConnection(asyncio.Protocol):
                 self._late(now)
         elif self._state == _HEAD and not self._buffer:
             self._close()
+        elif self._eof:
+            self.cut()
         elif self.exchange is not None and (self._state == _WAIT or not self._reading.on):
             self.deadline = now + timeouts.response
             self.exchange.expire()
@@ -351,8 +350,6 @@ class ClientConnection(asyncio.Protocol):
         elif self.exchange is not None:
             self.exchange.closes = True
 
-    # inside
-
     def _late(self, now: float) -> None:
         if self.exchange is not None:
             self._end_exchange(Reason.CLIENT_LATE)
@@ -361,6 +358,11 @@ class ClientConnection(asyncio.Protocol):
         self._state = _CLOSED
         self.deadline = math.inf
         self._out.reset()
+
+    def _go_on(self) -> None:
+        if self._state == _HEAD and not self._out.choked:
+            self.continue_reading()
+            self._next_request()
 
     def _next_request(self) -> None:
         if self._state == _HEAD and self._buffer:

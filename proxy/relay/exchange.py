@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 _REPLAY_BYTES = 256 * 1024
 #: RFC 9110 9.2.2, of those without a body: sending them twice does what sending them once does.
 _REPEATABLE = frozenset({b"GET", b"HEAD", b"OPTIONS"})
-_REDIRECTS = frozenset({301, 302, 303})
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
 class Exchange:
@@ -79,7 +79,8 @@ class Exchange:
         self._connecting: asyncio.Task[None] | None = None
         self._gone = False
         repeatable = head.method in _REPEATABLE and not head.has_body
-        keeps = repeatable or forward.route.kind is RouteKind.REMOTE_WRITE
+        is_write = forward.route.kind is RouteKind.REMOTE_WRITE and head.method == b"POST"
+        keeps = repeatable or is_write
         self._kept: list[bytes | memoryview] | None = [] if keeps else None
         self._kept_bytes = 0
         self._body: Body | None = None
@@ -189,7 +190,7 @@ class Exchange:
             # What was sent of the answer cannot be taken back; the client must see that it is cut.
             self._end(reason)
             self.client.cut()
-        elif silent and self._kept is not None and upstream is not None and (upstream.used or not self.head.has_body):
+        elif silent and self._kept is not None and upstream is not None and self._may_repeat(upstream):
             kept, self._kept = self._kept, None  # once
             self._pool.retries += 1
             self.client.hold_reading()
@@ -215,6 +216,10 @@ class Exchange:
             self._upstream.reading.go_on()
 
     # inside
+
+    def _may_repeat(self, upstream: UpstreamConnection) -> bool:
+        """A used connection may have been dead before we wrote; on a fresh one the upstream has seen the request."""
+        return upstream.used or self.head.method in _REPEATABLE
 
     def _take(self, data: bytes, at: int) -> tuple[bytes | memoryview, int] | None:
         """(What may go on, where the body ends in `data` or -1); None when the request was refused for its body."""
@@ -280,9 +285,10 @@ class Exchange:
     def _refuse(self, reason: Reason) -> None:
         """Tell the client ourselves; nothing of an answer was sent yet."""
         deny = Deny(reason, self._forward.route, identity=self._forward.identity)
-        self.status = self.client.send_denial(deny, self.head, close=self.closes or not self.request_done)
+        close = self.closes or not self.request_done or self._relay.draining
+        self.status = self.client.send_denial(deny, self.head, close=close)
         self._end(reason)
-        self.client.exchange_ended(monotonic(), close=self.closes or not self.request_done)
+        self.client.exchange_ended(monotonic(), close=close)
 
     def _end(self, reason: Reason, now: float | None = None) -> None:
         if self._gone:

@@ -53,16 +53,14 @@ RESPONSE_FIELDS: Mapping[bytes, int] = {
 MAX_LINE_BYTES = 16 * 1024
 _MEMO_LINES = 4096
 _MEMO_LINE_BYTES = 512
-#: Credentials, and what is never the same twice.
-_NOT_REMEMBERED = frozenset(
-    {
-        b"authorization",
-        b"proxy-authorization",
-        b"x-forwarded-access-token",
-        b"cookie",
-        b"set-cookie",
-        b"content-length",
-    }
+#: Fields of requests that are alike from one to the next and hold no credential. Any other may: `X-Api-Key`, ...
+_REMEMBERED = frozenset(
+    name.encode()
+    for name in """
+    host user-agent connection accept accept-encoding accept-language cache-control content-type content-encoding
+    transfer-encoding expect origin sec-fetch-site sec-fetch-mode sec-fetch-dest x-prometheus-remote-write-version
+    x-victoriametrics-remote-write-version
+    """.split()
 )
 #: Beginnings of names that only we may set, the names that nobody has thought of yet included.
 _OURS = (b"x-forwarded-", b"x-promgate-")
@@ -107,7 +105,8 @@ class FieldMemo(dict[bytes, Verdict]):
             kind = DROP
         sent = b"%b: %b\r\n" % (name, value)
         verdict: Verdict = sent if kind is None else (kind, _checked(kind, value), sent)
-        if len(line) <= _MEMO_LINE_BYTES and lower not in _NOT_REMEMBERED:
+        is_plain = lower in _REMEMBERED if self._guarded else lower != b"set-cookie"
+        if is_plain and len(line) <= _MEMO_LINE_BYTES:
             self.fresh.append((line, verdict))
         return verdict
 

@@ -115,6 +115,8 @@ def _admit(raw: bytes, fields: FieldMemo) -> ResponseHead:
             named = (named or []) + f.listed(value)
     if head.chunked and (head.length >= 0 or old):
         raise Unlawful("Transfer-Encoding beside Content-Length or in HTTP/1.0")
+    if status == 204 and (head.chunked or head.length > 0):
+        raise Unlawful("204 with a body")  # RFC 9110 15.3.5: its octets would be taken for the next answer
     head.close = old or (named is not None and b"close" in named)
     head.sent = b"".join(_without(sent, named) if named else sent)
     return head

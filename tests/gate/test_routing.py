@@ -81,7 +81,12 @@ def test_a_root_route_takes_what_is_left():
         (b"/api/v1/read", True, False),
         (b"/api/v1/otlp/v1/metrics", True, False),
         (b"/api/v1/otlp/v1/metrics2", False, False),
-        (b"/x/api/v1/admin", False, False),  # relative to the prefix: another server's path may hold it
+        (b"/x/api/v1/admin", True, True),  # the upstream may be mounted below the route
+        (b"/x/-/quit", True, True),
+        (b"/x/-/quitter", False, False),
+        (b"/x/api/v1/write", True, False),
+        (b"/x/debug/pprof/heap", True, True),
+        (b"/api/v1/label/debug/values", False, False),
     ],
 )
 def test_what_no_route_opens_by_itself(prefix, rest, plain, write):
@@ -101,7 +106,7 @@ def test_what_no_route_opens_by_itself(prefix, rest, plain, write):
         ("/p/-", b"/p/-/quit", True),
         ("/p/api/v1/otlp", b"/p/api/v1/otlp/v1/metrics", True),
         ("/p/api/v1", b"/p/api/v1/administer", False),
-        ("/p/api/v1", b"/p/api/v1/x/api/v1/admin", False),
+        ("/p/api/v1", b"/p/api/v1/x/api/v1/admin", True),
         # named by the route itself: opened by it
         ("/p/api/v1/admin", b"/p/api/v1/admin/tsdb/snapshot", False),
         ("/p/api/v1/admin/tsdb", b"/p/api/v1/admin/tsdb/snapshot", False),

@@ -320,3 +320,17 @@ def test_stderr_is_the_default(capfd):
     assert capfd.readouterr().err.startswith("ts=2023")
     print("still open", file=sys.stderr)
     assert capfd.readouterr().err == "still open\n"
+
+
+def test_a_pipe_that_nobody_reads_stops_nobody(monkeypatch):
+    """stderr of a container whose log driver hangs: lines are lost and counted, no request waits for it."""
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb") as reader, os.fdopen(writing, "w") as stderr:
+        monkeypatch.setattr(sys, "stderr", stderr)
+        log = AccessLog(None)
+        for _ in range(20):
+            log.write([PLAIN] * 100)
+        assert log.lost > 0
+        assert log.lost < 2000
+        kept = os.read(reader.fileno(), 1 << 20)
+        assert kept.count(b"\n") == 2000 - log.lost

@@ -208,3 +208,38 @@ async def test_no_100_to_http_1_0_nor_to_who_has_sent_already():
         await until(lambda: len(relay.context.connections) == 2)
         await old.send(b"abc")
         assert (await old.message()).status == 200
+
+
+@both_loops
+@on_a_loop
+async def test_who_asks_for_thousands_at_once_lets_others_in(loop):
+    """Answers of our own cost no upstream's time: without turns, one connection would have the loop for itself."""
+    async with upstream(answering(OK)) as origin, stage(origin.port) as relay:
+        greedy = await relay.client()
+        await greedy.send(b"GET /-/healthy HTTP/1.1\r\nHost: a\r\n\r\n" * 20_000)
+        other = await relay.client()
+        asked = monotonic()
+        await other.send(get())
+        assert (await other.message()).status == 200
+        answered_before = len(relay.outcomes)
+        assert monotonic() - asked < 1.0
+        assert answered_before < 20_000
+
+
+@both_loops
+@on_a_loop
+async def test_who_closes_its_side_is_not_waited_on_for_ever(loop):
+    """Most of those who send FIN have gone: a query that was cancelled must not go on behind us."""
+    asked = asyncio.Event()
+
+    async def silent(peer):
+        await peer.message()
+        asked.set()
+        await peer.end()
+
+    async with upstream(silent) as origin, stage(origin.port, linger=0.3, response=60.0) as relay:
+        client = await relay.client(get())
+        await asked.wait()
+        client.half_close()
+        assert await relay.reasons(1) == ["client_gone"]
+        await until(lambda: not live(origin))

@@ -126,3 +126,10 @@ def test_memory_never_changes_a_verdict(answers):
     for line, fields in [*answers, *answers]:
         assert outcome(line, fields, warm) == outcome(line, fields, ResponseMemo())
         assert not any(b"Cookie" in known for known in [*warm.fields, *warm.heads])
+
+
+@pytest.mark.parametrize("fields", [[b"Content-Length: 5"], [b"Transfer-Encoding: chunked"]])
+def test_a_204_announces_no_body(fields):
+    """RFC 9110 15.3.5: its octets, come a moment later, would be taken for the next answer."""
+    assert refusal(admit, *fields, line=b"HTTP/1.1 204 No Content")
+    assert admit(b"Content-Length: 0", line=b"HTTP/1.1 204 No Content").status == 204
