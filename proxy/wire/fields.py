@@ -7,6 +7,7 @@ relay says `keep()`. The miss path is two translate() calls rather than a regex,
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from proxy.wire.grammar import FIELD_VALUE, TCHAR, is_authority
@@ -53,15 +54,8 @@ RESPONSE_FIELDS: Mapping[bytes, int] = {
 MAX_LINE_BYTES = 16 * 1024
 _MEMO_LINES = 4096
 _MEMO_LINE_BYTES = 512
-#: Fields of requests that are alike from one to the next and hold no credential. Any other may: `X-Api-Key`, ...
-_REMEMBERED = frozenset(
-    name.encode()
-    for name in """
-    host user-agent connection accept accept-encoding accept-language cache-control content-type content-encoding
-    transfer-encoding expect origin sec-fetch-site sec-fetch-mode sec-fetch-dest x-prometheus-remote-write-version
-    x-victoriametrics-remote-write-version
-    """.split()
-)
+#: What a name that holds a credential is called (`Authorization`, `X-Api-Key`, `Private-Token`, ...): never remembered.
+_MAY_BE_SECRET = re.compile(rb"auth|cookie|cred|jwt|key|pass|secret|session|sign|token").search
 #: Beginnings of names that only we may set, the names that nobody has thought of yet included.
 _OURS = (b"x-forwarded-", b"x-promgate-")
 _USUAL_LENGTH = b"Content-Length: "
@@ -105,8 +99,7 @@ class FieldMemo(dict[bytes, Verdict]):
             kind = DROP
         sent = b"%b: %b\r\n" % (name, value)
         verdict: Verdict = sent if kind is None else (kind, _checked(kind, value), sent)
-        is_plain = lower in _REMEMBERED if self._guarded else lower != b"set-cookie"
-        if is_plain and len(line) <= _MEMO_LINE_BYTES:
+        if kind != LENGTH and len(line) <= _MEMO_LINE_BYTES and not _MAY_BE_SECRET(lower):
             self.fresh.append((line, verdict))
         return verdict
 

@@ -230,8 +230,8 @@ def _place_line(head: RequestHead, raw: bytes, memo: RequestMemo) -> None:
     head.path = path
     head.sent[0] = b"%b %b%b HTTP/1.%d\r\n" % (method, path, query, minor)
     head.line = RequestLine(method, path, query, minor, head.sent[0])
-    if target[:1] == b"/" and not query and len(raw) <= _MEMO_LINE_BYTES:
-        # An absolute form depends on Host too; a query may hold a credential, and is seldom the same twice.
+    if target[:1] == b"/" and len(raw) <= _MEMO_LINE_BYTES:
+        # An absolute form depends on Host too, and is for proxies of another kind.
         memo.fresh_line = raw, head.line
 
 
