@@ -48,16 +48,16 @@ def grants_of(role: str) -> tuple[Grant, ...]:
     return READY_MADE.get(role, _EVERYTHING)
 
 
-def is_allowed(rules: tuple[Rule, ...], roles: frozenset[str], method: bytes, path: bytes) -> bool:
-    """Whether one of `rules` lets somebody with `roles` do this."""
+def find_rule(rules: tuple[Rule, ...], roles: frozenset[str], method: bytes, path: bytes) -> Rule | None:
+    """The first of `rules` that lets somebody with `roles` do this, or None."""
     for rule in rules:  # a plain loop: any() over a generator costs three times as much here
         if (
             rule.role in roles
             and (rule.methods is None or method in rule.methods)
             and (not rule.paths or lies_below(path, rule.paths))
         ):
-            return True
-    return False
+            return rule
+    return None
 
 
 def lies_below(path: bytes, prefixes: tuple[bytes, ...]) -> bool:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from proxy.gate.ask import WAITED
 from proxy.gate.authenticate import ANYONE, Authenticator
-from proxy.gate.authorize import READING, is_allowed
+from proxy.gate.authorize import READING, find_rule
 from proxy.gate.decision import Decision, Deny, Forward, Identity, Local, Reason
 from proxy.gate.limit import address_key
 from proxy.gate.routing import build_sites, host_name, is_blocked
@@ -87,7 +87,7 @@ class Gate:
         if who.__class__ is not Identity:
             return who  # type: ignore[return-value]
         identity: Identity = who
-        if not is_allowed(route.rules, identity.roles, head.method, path):
+        if find_rule(route.rules, identity.roles, head.method, path) is None:
             return Deny(Reason.NOT_ALLOWED, route, identity=identity)
         told = b"" if route.telling is None else tell(route.telling, identity, self.snapshot.tenants)
         if isinstance(told, Reason):

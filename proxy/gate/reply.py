@@ -71,6 +71,11 @@ def status_of(reason: Reason, route: Route | None) -> int:
     return _TEXT[reason][0]
 
 
+def text_of(reason: Reason) -> str:
+    """The line that a client is told."""
+    return _TEXT[reason][1]
+
+
 def build_denial(deny: Deny, *, jitter: float, close: bool, head_only: bool) -> tuple[int, bytes]:
     """(status, the whole answer). `jitter` in 0..1 spreads Retry-After over 5 to 30 s; a body is left out for HEAD."""
     route = deny.route
