@@ -1,4 +1,4 @@
-"""What the life of a token needs from the world. Stores and clocks implement these; rules only see these."""
+"""What the life of a token needs from the world. Stores, sinks and the ledger implement these; rules only see these."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from proxy.tokens.token import Token
+    from proxy.tokens.ledger import Sighting
+    from proxy.tokens.secret import Secret
+    from proxy.tokens.token import Token, TokenKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,3 +65,60 @@ class TokenStore(Protocol):
 
     def close(self) -> None:
         """Let go of the files."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """A minted token on its way to where its sender reads it. `rotation` is the id of the rotation that minted it."""
+
+    name: str
+    kind: TokenKind
+    token_id: str
+    rotation: str
+    secret: Secret
+
+
+class DeliveryError(Exception):
+    """A parcel did not arrive, as far as can be told; the text names the target and what to do, never the secret."""
+
+
+class Sink(Protocol):
+    """One place where a token is put. `target` is its stable name in receipts and logs: `file:/etc/agent.token`."""
+
+    @property
+    def target(self) -> str: ...
+
+    def deliver(self, parcel: Parcel) -> None:
+        """Put it there, whole and lasting, or raise DeliveryError. Blocks; delivering twice does no harm."""
+
+
+class CanaryError(Exception):
+    """A new token does not do its work. `step` is what failed: `tls`, `route`, `push`, `query` ..."""
+
+    def __init__(self, step: str, text: str) -> None:
+        super().__init__(text)
+        self.step = step
+
+
+class Prover(Protocol):
+    """Tries a minted token by way of the public listener, before anybody has it."""
+
+    def prove(self, name: str, kind: TokenKind, secret: Secret) -> None:
+        """Return if it works, or raise CanaryError. Blocks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """A target took the token `token_id` of a rotation."""
+
+    rotation: str
+    token_id: str
+    target: str
+    at: float
+
+
+class Sightings(Protocol):
+    """The ledger of senders, as the desk reads it."""
+
+    def of(self, name: str) -> Sequence[Sighting]:
+        """Who was seen with the tokens of `name`. Raises StoreError when it cannot tell: then nobody is known to move."""
