@@ -121,4 +121,4 @@ class Sightings(Protocol):
     """The ledger of senders, as the desk reads it."""
 
     def of(self, name: str) -> Sequence[Sighting]:
-        """Who was seen with the tokens of `name`. Raises StoreError when it cannot tell: then nobody is known to move."""
+        """Who was seen with the tokens of `name`. Raises StoreError when it cannot tell: nobody has moved, then."""
