@@ -33,7 +33,8 @@ from proxy.relay.context import RelayContext
 from proxy.relay.figures import relay_samples
 from proxy.relay.finder import AnswerFinder
 from proxy.relay.listener import SWEEP_S, Listeners
-from proxy.relay.pool import Pool
+from proxy.relay.reach import Reach
+from proxy.relay.upstream_files import follow
 from proxy.reload import Reload
 from proxy.stores.nudge import serve_nudges, socket_beside
 from proxy.stores.sqlite import open_store
@@ -43,8 +44,8 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator
 
     from proxy.config.read import Loaded
-    from proxy.console.reach import Reach
     from proxy.gate.snapshot import Snapshot
+    from proxy.relay.pool import Pool
 
 _log = logging.getLogger("promgate.server")
 _REOPEN_EACH_S = 5.0
@@ -88,7 +89,8 @@ class App:
             relay = RelayContext(Gate(snapshot, self._memory), finder, observers.add)
             self._take(relay, snapshot)
             listeners = Listeners(relay, certificate and certificate[1])
-            parts = _Parts(relay, listeners, log, observers, certificate and certificate[0])
+            reach = Reach(lambda: self._checked(relay))
+            parts = _Parts(relay, listeners, log, observers, certificate and certificate[0], reach)
             await self._open_telemetry(stack, parts)
             addresses = [(address.host, address.port) for address in settings.listen]
             await listeners.open(addresses, proxied=settings.proxy_protocol)
@@ -96,6 +98,8 @@ class App:
             if certificate is not None:
                 _in_background(stack, certificate[0].run(listeners.use))
             _in_background(stack, _sweep(parts))
+            _in_background(stack, reach.run())
+            _in_background(stack, follow(lambda: [pool.files for pool in relay.pools.values() if pool.files]))
             _in_background(stack, self._reload.run(lambda fresh: self._reloaded(relay, fresh)))
             self._on_signals()
             gc.collect()
@@ -137,24 +141,19 @@ class App:
         if address is None:
             return
         from proxy.console.page import CONTENT_TYPE, Page  # noqa: PLC0415 - not paid for where it is not used
-        from proxy.console.reach import Reach  # noqa: PLC0415
         from proxy.console.telemetry import Telemetry  # noqa: PLC0415
 
-        reach = Reach(lambda: {route.upstream for route in parts.relay.gate.snapshot.routes})
-        page = Page(lambda: self._samples(parts, reach))
-        telemetry = Telemetry(page.build, CONTENT_TYPE, lambda: ", ".join(self._missing(parts, reach)))
+        page = Page(lambda: self._samples(parts))
+        telemetry = Telemetry(page.build, CONTENT_TYPE, lambda: ", ".join(self._missing(parts)))
         await telemetry.open(address.host, address.port)
         stack.callback(telemetry.close)
-        _in_background(stack, reach.run())
         _log.info("telemetry on %s", address)
 
-    def _samples(self, parts: _Parts, reach: Reach) -> Iterator[Sample]:
+    def _samples(self, parts: _Parts) -> Iterator[Sample]:
         """All that a scrape is told."""
         parts.observers.flush()
         yield from self._counts.samples()
-        yield from relay_samples(parts.relay, parts.listeners.tls)
-        for upstream, reached in reach.reached.items():
-            yield Sample(metrics.UPSTREAM_REACHABLE, reached, (upstream.authority,))
+        yield from relay_samples(parts.relay, parts.listeners.tls, parts.reach.reached)
         if self._loaded.settings.store is not None:
             yield from token_samples(self._memory.book, parts.relay.clock.at(monotonic()))
         yield Sample(metrics.RELOAD_SUCCESSFUL, not self._reload.failed)
@@ -167,7 +166,7 @@ class App:
         yield Sample(metrics.LINES_LOST, parts.log.lost)
         yield Sample(metrics.BUILD, 1, (__version__,))
 
-    def _missing(self, parts: _Parts, reach: Reach) -> Iterator[str]:
+    def _missing(self, parts: _Parts) -> Iterator[str]:
         """What keeps this process from being ready."""
         if parts.relay.draining:
             yield "draining"
@@ -175,7 +174,7 @@ class App:
             yield "the public listeners are not open yet"
         if not self._memory.book.readable:
             yield "the token store cannot be read"
-        for upstream in reach.missing():
+        for upstream in parts.reach.missing():
             yield f"upstream {upstream.authority} cannot be reached"
 
     def _on_signals(self) -> None:
@@ -203,11 +202,18 @@ class App:
         _log.info("%s taken: %d routes%s", loaded.settings.path, len(loaded.snapshot.routes), waits)
 
     def _take(self, relay: RelayContext, snapshot: Snapshot) -> None:
-        """A pool for every upstream; those no longer named are left to grow idle and be swept."""
         self._counts.know(route.name for route in snapshot.routes)
-        for route in snapshot.routes:
-            if route.upstream not in relay.pools:
-                relay.pools[route.upstream] = Pool(route.upstream, relay.response_memo)
+        relay.use_upstreams(snapshot.routes)
+
+    def _checked(self, relay: RelayContext) -> list[Pool]:
+        """The upstreams that are looked at beside the requests: with telemetry all, else those for which it matters."""
+        all_of_them = self._loaded.settings.telemetry is not None
+        return [
+            pool
+            for route in relay.gate.snapshot.routes
+            for pool in map(relay.pools.__getitem__, (route.upstream, *route.spares))
+            if all_of_them or route.spares or pool.upstream.health_path
+        ]
 
 
 @dataclass
@@ -219,6 +225,7 @@ class _Parts:
     log: AccessLog
     observers: Observers
     certificate: CertWatch | None
+    reach: Reach
     listening: bool = False
 
 

@@ -38,7 +38,7 @@ def build(config: Config, report: Report, path: Path, *, open_files: bool) -> tu
     base = path.parent
     users = build_users(config, report)
     snapshot = Snapshot(
-        routes=routes.build_routes(config, report, base),
+        routes=routes.build_routes(config, report, base, open_files=open_files),
         users=users,
         roles=_build_roles(config, users, report),
         tenants=_build_tenants(config, users, report),

@@ -34,6 +34,19 @@ def check_key_pair(cert: Path, key: Path, at: str, report: Report) -> None:
         _check_match(cert, key, at, report)
 
 
+def check_authorities(path: Path, at: str, report: Report) -> None:
+    """Report what would keep the file from being used as a bundle of authorities."""
+    bundle = _read_pem(path, at, report)
+    if bundle is None or not report.is_sound(at):
+        return
+    import ssl  # noqa: PLC0415 - 10 ms that only TLS needs to pay
+
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=bundle.decode("ascii", "replace"))
+    except (ssl.SSLError, ValueError):
+        report.problem(at, f"{printable(path)} holds no certificate in PEM")
+
+
 def _read_pem(path: Path, at: str, report: Report, *, private: bool = False) -> bytes | None:
     report.reads(path)
     try:

@@ -202,8 +202,9 @@ class _Reader:
     def _table(self, shape: Table, node: Node, path: str) -> Section:
         if isinstance(node, Mapping):
             return self._section(shape.section, node, path)
-        if shape.short and isinstance(node, Scalar):
-            return shape.section(path, {shape.short: self._value(shape.section.options[shape.short].shape, node, path)})
+        brief = shape.section.options[shape.short].shape if shape.short else None
+        if (isinstance(brief, ListOf) and isinstance(node, Sequence)) or (brief and isinstance(node, Scalar)):
+            return shape.section(path, {shape.short: self._value(brief, node, path)})
         if isinstance(node, Scalar) and node.is_null:
             return self._section(shape.section, Mapping(node.line), path)
         self._wrong(path, "a mapping of options", node)

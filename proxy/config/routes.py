@@ -5,12 +5,11 @@ The rule: a route that nobody could ever pass, or that everybody could by oversi
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from proxy.config import access
-from proxy.config.problem import printable
 from proxy.config.units import is_loopback
+from proxy.config.upstream import build_upstreams
 from proxy.config.users import users_are_known
 from proxy.gate.snapshot import RateLimit, Route, RouteKind, Way
 from proxy.wire.grammar import TARGET
@@ -22,23 +21,20 @@ if TYPE_CHECKING:
 
     from proxy.config.problem import Report
     from proxy.config.schema import Config, RateLimitOf, RouteOf
-    from proxy.gate.snapshot import Upstream
 
 #: Names of promgate's own, exact and below (the rest of /-/ is free, Prometheus has names there too).
 _RESERVED = ("/-/healthy", "/-/ready", "/-/login", "/-/callback", "/-/logout", "/-/console", "/-/api/v1", "/-/auth")
 
 _TAKES_TOKENS = {"write_token", "bearer"}
-#: unix(7): 108 bytes with the NUL at the end.
-_MAX_SOCKET_BYTES = 107
 _DEFAULT_MAX_DELAY_S = 10.0
 
 
-def build_routes(config: Config, report: Report, base: Path) -> tuple[Route, ...]:
+def build_routes(config: Config, report: Report, base: Path, *, open_files: bool) -> tuple[Route, ...]:
     """Every route in the order of the file. `base`: where relative paths start."""
     if not config.routes and report.is_sound("routes"):
         report.problem("routes", "at least one route is needed: nothing is let through by default")
     _check_unique(config, report)
-    return tuple(_build_route(written, config, report, base) for written in config.routes)
+    return tuple(_build_route(written, config, report, base, open_files=open_files) for written in config.routes)
 
 
 def _check_unique(config: Config, report: Report) -> None:
@@ -58,14 +54,17 @@ def _check_unique(config: Config, report: Report) -> None:
                 report.problem(at, f"{route.path!a} is already the path of the route in line {line}{there}")
 
 
-def _build_route(written: RouteOf, config: Config, report: Report, base: Path) -> Route:
+def _build_route(written: RouteOf, config: Config, report: Report, base: Path, *, open_files: bool) -> Route:
     _check_path(written, report)
     _check_methods(written, report)
     _check_ways(written, config, report)
+    upstreams = build_upstreams(written.upstream, f"{written.at}.upstream", report, base, open_files=open_files)
     return Route(
         name=written.name,
         path=written.path,
-        upstream=_build_upstream(written, report, base),
+        upstream=upstreams[0],
+        spares=upstreams[1:],
+        first_available=written.upstream.balance == "first_available",
         hosts=frozenset(written.host),
         stripped=_build_stripped(written, report),
         kind=RouteKind(written.kind),
@@ -79,17 +78,6 @@ def _build_route(written: RouteOf, config: Config, report: Report, base: Path) -
         exempt=access.build_exempt(written, report),
         telling=access.build_telling(written, config, report),
     )
-
-
-def _build_upstream(written: RouteOf, report: Report, base: Path) -> Upstream:
-    upstream = written.upstream
-    if not upstream.socket:
-        return upstream
-    socket = str(base / upstream.socket)
-    at = f"{written.at}.upstream"
-    if len(os.fsencode(socket)) > _MAX_SOCKET_BYTES and report.is_sound(at):
-        report.problem(at, f"{printable(socket)} is longer than the {_MAX_SOCKET_BYTES} bytes of a unix socket's path")
-    return upstream._replace(socket=socket)
 
 
 def _build_stripped(written: RouteOf, report: Report) -> bytes:

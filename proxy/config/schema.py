@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from proxy.config.shape import REQUIRED, ListOf, MapOf, Refused, Section, Table, choice, option, whole
+from proxy.config.upstream import UpstreamOf
 from proxy.config.web_config import HttpServerConfig, TlsServerConfig
 from proxy.config.words import (
     ADDRESS,
@@ -32,14 +33,12 @@ from proxy.config.words import (
     SWITCH,
     TENANT,
     TEXT,
-    UPSTREAM,
 )
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from proxy.config.units import Address
-    from proxy.gate.snapshot import Upstream
 
 
 class Tls(NamedTuple):
@@ -246,10 +245,8 @@ class RouteOf(Section):
         [],
         "Names by which the route is reached, without port. Left out: every name that no other route claims.",
     )
-    upstream: Upstream = option(
-        UPSTREAM,
-        REQUIRED,
-        "Where requests go: `http://host:port`. Or a unix socket: `unix:///run/p.sock`, `unix:p.sock` by this file.",
+    upstream: UpstreamOf = option(
+        Table(UpstreamOf, short="url"), REQUIRED, "Where requests go: `http://host:port`, or a section, or several."
     )
     strip_prefix: str = option(
         STRIP,

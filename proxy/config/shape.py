@@ -46,7 +46,7 @@ class MapOf:
 
 
 class Table:
-    """A Section. With `short`, a lone word stands for the section with just that key."""
+    """A Section. With `short`, a lone word (or a list, where that key takes one) stands for a section with just it."""
 
     __slots__ = ("section", "short")
 

@@ -10,7 +10,7 @@ import re
 import socket
 from typing import NamedTuple
 
-from proxy.gate.snapshot import Upstream
+from proxy.gate.snapshot import Upstream, UpstreamTls
 
 # Prometheus' own grammar (common/model/time.go, ParseDuration): units from large to small, each at most once.
 # A year is 365 days there, and "0" needs no unit.
@@ -97,9 +97,13 @@ def parse_listen(text: str) -> Address:
     return Address(host, port)
 
 
+#: Of an upstream: its usual port, and how its certificate is judged.
+_SCHEMES: dict[str, tuple[int, UpstreamTls | None]] = {"http": (80, None), "https": (443, UpstreamTls())}
+
+
 def parse_upstream(text: str) -> Upstream:
-    """The server behind a route: `http://host:port` (port 80 if it is left out), `unix:///absolute.sock` or
-    `unix:beside/the/configuration.sock` (gRPC's names), and nothing after it.
+    """The server behind a route: `http://host:port` or `https://host:port` (80 and 443 if it is left out),
+    `unix:///absolute.sock` or `unix:beside/the/configuration.sock` (gRPC's names), and nothing after it.
     """
     taken = "an upstream is written http://host:port"
     if text.startswith("unix:"):
@@ -107,19 +111,18 @@ def parse_upstream(text: str) -> Upstream:
     scheme, separator, rest = text.partition("://")
     if not separator:
         raise ValueError(f"{taken}; 'http://' is missing")
-    if scheme != "http":
-        raise ValueError(
-            f"{taken} or unix:///path.sock; {scheme + '://'!r} is not taken: an upstream is reached by plain HTTP"
-        )
+    if scheme not in _SCHEMES:
+        raise ValueError(f"{taken}, https://host:port or unix:///path.sock; {scheme + '://'!r} is not taken")
     if "@" in rest:
         raise ValueError(f"{taken}, with no user or password in it")
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
     if authority != rest:
-        raise ValueError(f"{taken}, with nothing after the port: a request keeps its own path; write http://{authority}")
+        raise ValueError(f"{taken}, with nothing after the port: a request keeps its own path; write {scheme}://{authority}")
     host, port = _split_authority(authority, f"{taken}; {authority!r} is not host:port")
     if not host or port == 0:
         raise ValueError(f"{taken}; {authority!r} names no {'host' if not host else 'port to connect to'}")
-    return Upstream(host, 80 if port is None else port)
+    default, tls = _SCHEMES[scheme]
+    return Upstream(host, default if port is None else port, tls=tls)
 
 
 def _parse_socket(text: str) -> str:

@@ -28,6 +28,12 @@ def _file(text: str) -> str:
     return text
 
 
+def _secret(text: str) -> str:
+    if not text or not text.isprintable() or text != text.strip():
+        raise ValueError("a secret of printable characters, without white space around it, is wanted")
+    return text
+
+
 def _word(text: str) -> str:
     if re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", text, re.ASCII) is None:
         raise ValueError(f"{text[:80]!a} is not a name; letters, digits, '_', '.' and '-' are taken, up to 64")
@@ -157,6 +163,7 @@ ADDRESS = Kind("address", parse_listen, Address("localhost", 0))
 HOST = Kind("host name", _host, b"")
 STRIP = Kind("`true`, `false` or prefix", _strip, "")
 UPSTREAM = Kind("URL", parse_upstream, Upstream("", 0))
+SECRET = Kind("text", _secret, "")
 STORE = Kind("store URL", _store, "")
 HTPASSWD = Kind("htpasswd lines", str, "")  # judged in `users`, which never repeats them
 PATH = Kind("path", _below, "/")

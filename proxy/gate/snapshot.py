@@ -33,12 +33,43 @@ class Way(enum.Enum):
     __hash__ = object.__hash__
 
 
+class UpstreamTls(NamedTuple):
+    """How an upstream proves itself, and what it is shown. Files are absolute paths.
+
+    Empty: the system's authorities, no certificate of ours, the upstream's host as its name.
+    """
+
+    ca_file: str = ""
+    cert_file: str = ""
+    key_file: str = ""
+    server_name: str = ""
+    min_version: str = "TLS12"
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamLogin:
+    """What promgate itself shows an upstream: the password of `user`, or a bearer token where that is empty.
+
+    `file` is where the secret was read from, to be read again when it changes.
+    """
+
+    user: str
+    secret: str = field(repr=False)
+    file: str = ""
+
+
 class Upstream(NamedTuple):
-    """An HTTP/1.1 server reached over plain TCP, or over the unix socket at the absolute path `socket`."""
+    """An HTTP/1.1 server reached over TCP (`tls` None: in clear), or over the unix socket at the absolute path.
+
+    `health_path` answers 2xx while it is well; empty: it is well while it takes connections.
+    """
 
     host: str
     port: int
     socket: str = ""
+    tls: UpstreamTls | None = None
+    login: UpstreamLogin | None = None
+    health_path: bytes = b""
 
     @property
     def authority(self) -> str:
@@ -87,6 +118,8 @@ class Route:
 
     `hosts` are names in lower case, empty: all that no other route claims. `stripped` is the beginning of `path` that
     the upstream does not see. `unblocked` are paths below the prefix. `exempt` are whole paths that anybody may read.
+    `spares` are further upstreams of the same kind: the one with the fewest requests under way serves, or with
+    `first_available` the first that can be reached.
     """
 
     name: str
@@ -104,6 +137,8 @@ class Route:
     addresses: Addresses | None = None
     exempt: frozenset[bytes] = frozenset()
     telling: Telling | None = None
+    spares: tuple[Upstream, ...] = ()
+    first_available: bool = False
 
 
 @dataclass(frozen=True, slots=True)

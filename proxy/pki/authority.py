@@ -32,9 +32,10 @@ CA_DAYS: Final = 3652
 CLOCK_SKEW: Final = timedelta(hours=1)
 
 _NAME: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?")
-#: A DNS name, or one with a wildcard as its whole first label (RFC 6125 section 6.4.3).
+#: A DNS name, or one with a wildcard as its whole first label (RFC 6125 section 6.4.3). The underscore is not of host
+#: names, but of those that containers and exporters have; Go's and OpenSSL's verifiers take it.
 _DNS: Final = re.compile(
-    r"(?=.{1,253}\Z)(?:\*\.)?(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?",
+    r"(?=.{1,253}\Z)(?:\*\.)?(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?",
     re.IGNORECASE,
 )
 

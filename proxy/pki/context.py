@@ -1,4 +1,4 @@
-"""A certificate and its key -> the listener's `ssl.SSLContext`, or an error that names the file and the remedy.
+"""Certificate files -> an `ssl.SSLContext` for listeners and upstreams, or an error that names file and remedy.
 
 The choices: TLS 1.2 at least; in 1.2 only ECDHE with AEAD (Mozilla's intermediate list); the client's order of ciphers,
 since all are strong and it knows what its machine does fast; no renegotiation; no resumption: senders keep their
@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import ssl
 import stat
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from proxy.gate.snapshot import UpstreamTls
 
 #: What the Python default adds, CBC with SHA-2 (Lucky Thirteen), is left out. TLS 1.3's three suites are always on.
 TLS12_CIPHERS: Final = (
@@ -47,6 +48,30 @@ def build_server_context(cert_file: Path, key_file: Path, min_version: ssl.TLSVe
         context.load_cert_chain(cert_file, key_file, password=_refuse_password)
     except (OSError, ValueError) as exc:  # ssl.SSLError is an OSError
         raise PairError(_diagnosis(exc, cert_file, key_file)) from exc
+    return context
+
+
+def build_client_context(tls: UpstreamTls) -> ssl.SSLContext:
+    """What an upstream is reached with: its certificate and its name are verified. Blocks; raises PairError."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3 if tls.min_version == "TLS13" else ssl.TLSVersion.TLSv1_2
+    context.set_ciphers(TLS12_CIPHERS)
+    context.set_alpn_protocols(["http/1.1"])
+    if tls.ca_file:
+        try:
+            context.load_verify_locations(cadata=_read(Path(tls.ca_file), "CA").decode("ascii", "replace"))
+        except (ssl.SSLError, ValueError) as exc:
+            raise PairError(f"{tls.ca_file}: no authority in it that OpenSSL can use: it must be PEM") from exc
+    else:
+        context.load_default_certs()
+    if tls.cert_file:
+        cert_file, key_file = Path(tls.cert_file), Path(tls.key_file)
+        _check_cert_file(cert_file)
+        _check_key_file(key_file)
+        try:
+            context.load_cert_chain(cert_file, key_file, password=_refuse_password)
+        except (OSError, ValueError) as exc:
+            raise PairError(_diagnosis(exc, cert_file, key_file)) from exc
     return context
 
 

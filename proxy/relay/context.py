@@ -9,18 +9,20 @@ from typing import TYPE_CHECKING, Protocol
 
 from proxy.gate.edits import IDENTITY_FIELDS
 from proxy.gate.limit import address_key
+from proxy.relay.balance import Balance
+from proxy.relay.pool import Pool
 from proxy.wire.head import RequestMemo
 from proxy.wire.response import ResponseMemo
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Iterable
 
     from proxy.gate.ask import Answer, Question
     from proxy.gate.decide import Gate
-    from proxy.gate.snapshot import Upstream
+    from proxy.gate.snapshot import Route, Upstream
     from proxy.observe.outcome import Outcome
+    from proxy.relay.balance import Backend
     from proxy.relay.connection import ClientConnection
-    from proxy.relay.pool import Pool
 
 
 _log = logging.getLogger("promgate.relay")
@@ -57,11 +59,26 @@ class RelayContext:
         self.report = report
         self.clock = Clock()
         self.pools: dict[Upstream, Pool] = {}
+        self.backends: dict[str, Backend] = {}  # by the name of a route
         self.connections: set[ClientConnection] = set()
         self.per_ip: dict[str, int] = {}
         self.request_memo = RequestMemo(IDENTITY_FIELDS)
         self.response_memo = ResponseMemo()
         self.draining = False
+
+    def use_upstreams(self, routes: Iterable[Route]) -> None:
+        """Make ready what stands behind these routes; what no route names any more is left to end."""
+        pools: dict[Upstream, Pool] = {}
+        backends: dict[str, Backend] = {}
+        for route in routes:
+            for upstream in (route.upstream, *route.spares):
+                pools[upstream] = pools.get(upstream) or self.pools.get(upstream) or Pool(upstream, self.response_memo)
+            mine = [pools[upstream] for upstream in (route.upstream, *route.spares)]
+            backends[route.name] = Balance(mine, first_available=route.first_available) if route.spares else mine[0]
+        for upstream, pool in self.pools.items():
+            if upstream not in pools:
+                pool.retire()
+        self.pools, self.backends = pools, backends
 
     def admit(self, connection: ClientConnection) -> bool:
         """Count a connection in; False when there is no room for it, in all or for its address.

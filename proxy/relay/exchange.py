@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from proxy.gate.decision import Forward
     from proxy.relay.connection import ClientConnection
     from proxy.relay.context import RelayContext
-    from proxy.relay.pool import Pool
     from proxy.relay.upstream import UpstreamConnection
     from proxy.wire.framing import Body
     from proxy.wire.head import RequestHead
@@ -39,6 +38,7 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 class Exchange:
     __slots__ = (
+        "_backend",
         "_body",
         "_connecting",
         "_forward",
@@ -46,7 +46,6 @@ class Exchange:
         "_kept",
         "_kept_bytes",
         "_pending",
-        "_pool",
         "_relay",
         "_started",
         "_upstream",
@@ -72,7 +71,7 @@ class Exchange:
         self.closes = head.close
         self.upstream_closes = False
         self._relay = relay
-        self._pool: Pool = relay.pools[forward.route.upstream]
+        self._backend = relay.backends[forward.route.name]
         self._forward = forward
         self._started = now
         self._upstream: UpstreamConnection | None = None
@@ -110,7 +109,7 @@ class Exchange:
             piece, at = taken
         self.request_done = at >= 0
         first = self._first_bytes(piece)
-        upstream = self._pool.take()
+        upstream = self._backend.take()
         if upstream is None:
             if at < 0:
                 self.client.hold_reading()
@@ -192,7 +191,7 @@ class Exchange:
             self.client.cut()
         elif silent and self._kept is not None and upstream is not None and self._may_repeat(upstream):
             kept, self._kept = self._kept, None  # once
-            self._pool.retries += 1
+            upstream.pool.retries += 1
             self.client.hold_reading()
             self._connect(kept)
         else:
@@ -237,7 +236,10 @@ class Exchange:
     def _first_bytes(self, body: bytes | memoryview) -> list[bytes | memoryview]:
         if stripped := self._forward.route.stripped:
             self.head.sent[0] = strip_line(self.head.line, stripped)
-        head = b"".join(upstream_head(self.head, self.client.peer_lines, self._forward.told))
+        told, files = self._forward.told, self._backend.files
+        if files is not None:
+            told += files.line
+        head = b"".join(upstream_head(self.head, self.client.peer_lines, told))
         size = len(body)
         self.bytes_in += size
         first: list[bytes | memoryview] = [head, body] if size else [head]
@@ -258,7 +260,7 @@ class Exchange:
         self._connecting = self._relay.start(self._connected(), self.client.cut)
 
     async def _connected(self) -> None:
-        upstream = await self._pool.connect(self._relay.gate.snapshot.timeouts.connect)
+        upstream = await self._backend.connect(self._relay.gate.snapshot.timeouts.connect)
         self._connecting = None
         if isinstance(upstream, Reason):
             self._refuse(upstream)

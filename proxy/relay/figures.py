@@ -9,22 +9,31 @@ from proxy.observe import metrics
 from proxy.observe.metrics import Sample
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
+    from proxy.gate.snapshot import Upstream
     from proxy.relay.context import RelayContext
+    from proxy.relay.pool import Pool
     from proxy.relay.tls import TlsListener
 
 
-def relay_samples(relay: RelayContext, tls: TlsListener | None) -> Iterator[Sample]:
-    """Connections on both sides; `tls` None: the listeners speak plain HTTP."""
+def relay_samples(
+    relay: RelayContext, tls: TlsListener | None, reached: Mapping[Upstream, bool]
+) -> Iterator[Sample]:
+    """Connections on both sides; `tls` None: the listeners speak plain HTTP. `reached` as `Reach` found it."""
     yield Sample(metrics.CONNECTIONS, len(relay.connections))
     if tls is not None:
         yield Sample(metrics.TLS_HANDSHAKING, tls.handshaking)
         for result, count in asdict(tls.counts).items():
             yield Sample(metrics.TLS_HANDSHAKES, count, (result,))
+    by_name: dict[str, list[Pool]] = {}  # one server may be reached in several ways
     for upstream, pool in relay.pools.items():
-        name = upstream.authority
-        yield Sample(metrics.UPSTREAM_CONNECTIONS, pool.idle, (name, "idle"))
-        yield Sample(metrics.UPSTREAM_CONNECTIONS, pool.active, (name, "active"))
-        yield Sample(metrics.UPSTREAM_CONNECT_FAILURES, pool.connect_failures, (name,))
-        yield Sample(metrics.UPSTREAM_RETRIES, pool.retries, (name,))
+        by_name.setdefault(upstream.authority, []).append(pool)
+    for name, pools in by_name.items():
+        yield Sample(metrics.UPSTREAM_CONNECTIONS, sum(pool.idle for pool in pools), (name, "idle"))
+        yield Sample(metrics.UPSTREAM_CONNECTIONS, sum(pool.active for pool in pools), (name, "active"))
+        yield Sample(metrics.UPSTREAM_CONNECT_FAILURES, sum(pool.connect_failures for pool in pools), (name,))
+        yield Sample(metrics.UPSTREAM_RETRIES, sum(pool.retries for pool in pools), (name,))
+        if any(pool.upstream in reached for pool in pools):
+            well = all(reached.get(pool.upstream, True) for pool in pools)
+            yield Sample(metrics.UPSTREAM_REACHABLE, well, (name,))

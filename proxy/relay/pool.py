@@ -3,27 +3,67 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import ssl
 from time import monotonic
 from typing import TYPE_CHECKING
 
 from proxy.gate.decision import Reason
+from proxy.pki.context import PairError
 from proxy.relay.upstream import UpstreamConnection
+from proxy.relay.upstream_files import UpstreamFiles
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from proxy.gate.snapshot import Upstream
     from proxy.wire.response import ResponseMemo
+
+_log = logging.getLogger("promgate.upstream")
 
 _MAX_IDLE = 512
 #: Between two attempts to connect: quick enough for a restart to go unnoticed, slow enough not to spin.
 _RETRY_PAUSE_S = (0.02, 0.25)
 
 
+async def connect(pools: Sequence[Pool], budget_s: float) -> UpstreamConnection | Reason:
+    """A fresh connection to the first of `pools` that gives one; all are tried again and again within the budget.
+
+    None may use up the time of those after it: a machine that is gone answers nothing at all.
+    """
+    deadline = monotonic() + budget_s
+    pause, longest = _RETRY_PAUSE_S
+    refused = False
+    while True:
+        for index, pool in enumerate(pools):
+            left = deadline - monotonic()
+            if left <= 0:
+                return Reason.UPSTREAM_REFUSED if refused else Reason.UPSTREAM_LATE
+            found = await pool.dial(left / (len(pools) - index))
+            if not isinstance(found, Reason):
+                return found
+            refused = refused or found is Reason.UPSTREAM_REFUSED
+        await asyncio.sleep(min(pause, max(0.0, deadline - monotonic())))
+        pause = min(2 * pause, longest)
+
+
+def why(error: Exception) -> str:
+    """What an operator is told of a connect that failed."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not taken: {error.verify_message}"
+    return getattr(error, "strerror", "") or str(error)
+
+
 class Pool:
     """The idle connections of one upstream, newest first: the oldest may then grow stale and be swept away."""
 
     def __init__(self, upstream: Upstream, memo: ResponseMemo) -> None:
-        self._upstream = upstream
+        self.upstream = upstream
+        #: None: it is reached with no files and no credential.
+        self.files = UpstreamFiles(upstream) if upstream.tls or upstream.login else None
+        self.is_down = False
         self._memo = memo
+        self._retired = False
         self._idle: dict[UpstreamConnection, float] = {}  # connection -> idle since; insertion order is age
         self._all: set[UpstreamConnection] = set()
         self.connect_failures = 0
@@ -44,7 +84,7 @@ class Pool:
 
     def give(self, connection: UpstreamConnection, now: float) -> None:
         """Take back a connection that is between two exchanges."""
-        if len(self._idle) >= _MAX_IDLE:
+        if self._retired or len(self._idle) >= _MAX_IDLE:
             connection.abort()
             return
         self._idle[connection] = now
@@ -59,37 +99,63 @@ class Pool:
         for connection in [c for c, since in self._idle.items() if since < idle_before]:
             connection.abort()
 
+    def retire(self) -> None:
+        """No route goes here any more: what is under way ends, and nothing is kept."""
+        self._retired = True
+        for connection in list(self._idle):
+            connection.abort()
+
     def close(self) -> None:
         for connection in list(self._all):
             connection.abort()
 
     async def connect(self, budget_s: float) -> UpstreamConnection | Reason:
         """A fresh connection within the budget: a refused connect is tried again, so that a restart goes unnoticed."""
-        deadline = monotonic() + budget_s
-        pause, longest = _RETRY_PAUSE_S
-        refused = False
-        while (left := deadline - monotonic()) > 0:
-            try:
-                async with asyncio.timeout(left):
-                    connection = await self._dial()
-            except TimeoutError:
-                self.connect_failures += 1
-                break
-            except OSError:
-                self.connect_failures += 1
-                refused = True
-                await asyncio.sleep(min(pause, max(0.0, deadline - monotonic())))
-                pause = min(2 * pause, longest)
-            else:
-                self._all.add(connection)
-                return connection
-        return Reason.UPSTREAM_REFUSED if refused else Reason.UPSTREAM_LATE
+        return await connect((self,), budget_s)
+
+    async def dial(self, timeout_s: float) -> UpstreamConnection | Reason:
+        """One attempt to connect, and what came of it is remembered in `is_down`."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                connection = await self._dial()
+        except TimeoutError:
+            self.connect_failures += 1
+            self.note(f"no answer within {timeout_s:.1f} s")
+            return Reason.UPSTREAM_LATE
+        except (OSError, PairError) as error:  # ssl.SSLError is an OSError
+            self.connect_failures += 1
+            self.note(why(error))
+            return Reason.UPSTREAM_REFUSED
+        self._all.add(connection)
+        self.note("")
+        return connection
+
+    def note(self, failure: str) -> None:
+        """Whether the upstream can be reached, as it was just found out; told once when it is lost, once when back."""
+        if failure and not self.is_down:
+            _log.warning("upstream %s cannot be reached: %s", self.upstream.authority, failure)
+        elif not failure and self.is_down:
+            _log.info("upstream %s can be reached again", self.upstream.authority)
+        self.is_down = bool(failure)
 
     async def _dial(self) -> UpstreamConnection:
-        """OSError when it is refused, or when there is no such socket (yet)."""
-        loop, (host, port, path) = asyncio.get_running_loop(), self._upstream
-        if path:
-            _, connection = await loop.create_unix_connection(lambda: UpstreamConnection(self, self._memo), path)
+        """OSError when it is refused, is not whom it should be, or when there is no such socket (yet)."""
+        loop, upstream = asyncio.get_running_loop(), self.upstream
+
+        def protocol() -> UpstreamConnection:
+            return UpstreamConnection(self, self._memo)
+
+        if upstream.socket:
+            _, connection = await loop.create_unix_connection(protocol, upstream.socket)
+        elif upstream.tls is None:
+            _, connection = await loop.create_connection(protocol, upstream.host, upstream.port)
         else:
-            _, connection = await loop.create_connection(lambda: UpstreamConnection(self, self._memo), host, port)
+            assert self.files is not None
+            _, connection = await loop.create_connection(
+                protocol,
+                upstream.host,
+                upstream.port,
+                ssl=await self.files.context(),
+                server_hostname=upstream.tls.server_name or upstream.host,
+            )
         return connection

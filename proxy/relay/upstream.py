@@ -35,16 +35,16 @@ class UpstreamConnection(asyncio.Protocol):
         "_exchange",
         "_heard",
         "_memo",
-        "_pool",
         "_state",
         "_transport",
+        "pool",
         "reading",
         "used",
         "write",
     )
 
     def __init__(self, pool: Pool, memo: ResponseMemo) -> None:
-        self._pool = pool
+        self.pool = pool
         self._memo = memo
         self._exchange: Exchange | None = None
         self._heard = False
@@ -77,13 +77,13 @@ class UpstreamConnection(asyncio.Protocol):
         self.used = True
         if not self.reading.on:  # its last bytes filled a slow reader's buffer; the next client is another
             self.reading.go_on()
-        self._pool.give(self, now)
+        self.pool.give(self, now)
 
     def abort(self) -> None:
         """Cut the connection; the exchange hears no more of it."""
         self._exchange = None
         self._transport.abort()
-        self._pool.forget(self)
+        self.pool.forget(self)
 
     # asyncio.Protocol
 
@@ -113,7 +113,7 @@ class UpstreamConnection(asyncio.Protocol):
             exchange.answered(reusable=False)
 
     def connection_lost(self, _exc: Exception | None) -> None:
-        self._pool.forget(self)
+        self.pool.forget(self)
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.upstream_broke(Reason.UPSTREAM_BROKE, silent=not self._heard)

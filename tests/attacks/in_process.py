@@ -123,7 +123,7 @@ class InProcess:
         faults: list[dict[str, Any]] = []
         asyncio.get_running_loop().set_exception_handler(lambda _, what: faults.append(what))
         pool = MemoryPool(self._context)
-        self._context.pools = {_UPSTREAM: pool}
+        self._context.backends = {_ROUTE.name: pool}
         transport = MemoryTransport()
         client = ClientConnection(self._context, "http")
         client.connection_made(transport)

@@ -24,6 +24,10 @@ def test_example(example, tmp_path, certs):
     shutil.copy(example, directory)
     (directory / "id.example.net.jwks.json").write_text('{"keys": [{"kty": "EC", "crv": "P-256"}]}')
     (directory / "users.htpasswd").write_text("eve:$2y$10$sudAnJyWmIO4YC8l5y.rSekVPzG7eMlH8TUTSP0YnaQgLkS5Q4XUi\n")
+    for made, name in (("server.crt", "ca.crt"), ("server.crt", "promgate.crt"), ("server.key", "promgate.key")):
+        shutil.copy(certs / made, tmp_path / "certs" / name)
+    for name in ("alertmanager.password", "mimir.token"):
+        (directory / name).write_text("secret\n")
     (directory / "users.htpasswd").chmod(0o600)
     loaded = load(directory / example.name)
     assert loaded.snapshot.routes

@@ -17,7 +17,7 @@ from proxy.config.units import (
     parse_size,
     parse_upstream,
 )
-from proxy.gate.snapshot import Upstream
+from proxy.gate.snapshot import Upstream, UpstreamTls
 
 
 @pytest.mark.parametrize(
@@ -163,6 +163,8 @@ def test_every_ip_address_is_read_back(ip, port):
         ("http://127.0.0.1:9090", Upstream("127.0.0.1", 9090)),
         ("http://[::1]:9090", Upstream("::1", 9090)),
         ("http://prometheus", Upstream("prometheus", 80)),
+        ("https://prometheus", Upstream("prometheus", 443, tls=UpstreamTls())),
+        ("https://[::1]:9090", Upstream("::1", 9090, tls=UpstreamTls())),
         ("http://prometheus-0.monitoring.svc:9090", Upstream("prometheus-0.monitoring.svc", 9090)),
         ("unix:///run/prometheus.sock", Upstream("", 0, "/run/prometheus.sock")),
         ("unix:/run/prometheus.sock", Upstream("", 0, "/run/prometheus.sock")),
@@ -176,7 +178,7 @@ def test_upstream(text, upstream):
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("https://127.0.0.1:9090", "'https://' is not taken"),
+        ("https://", "names no host"),
         ("ftp://127.0.0.1", "'ftp://' is not taken"),
         ("HTTP://127.0.0.1:9090", "'HTTP://' is not taken"),
         ("127.0.0.1:9090", "'http://' is missing"),

@@ -29,7 +29,7 @@ def watched(relay):
     def samples():
         observers.flush()
         yield from counts.samples()
-        yield from relay_samples(relay.context, relay.listeners.tls)
+        yield from relay_samples(relay.context, relay.listeners.tls, {})
         yield from token_samples(relay.memory.book, relay.context.clock.at(monotonic()))
 
     return Page(samples)

@@ -101,7 +101,7 @@ def test_nothing_is_replaced_without_force(directory):
         (Leaf("x", dns=["a b"]), "'a b': not a DNS name"),
         (Leaf("x", dns=["ex*mple.org"]), "not a DNS name"),
         (Leaf("x", dns=["10.0.0.1"]), "not a DNS name: give an address with --ip"),
-        (Leaf("under_score"), "not a DNS name: give one with --dns"),
+        (Leaf("dash-.x"), "not a DNS name: give one with --dns"),
         (Leaf("x", addresses=["host"]), "not an IP address: give a name with --dns"),
         (Leaf("x", server=False), "say --server or --client"),
         (Leaf("x", days=0), "--days must be from 1 to 3652"),

@@ -27,7 +27,6 @@ from proxy.gate.memory import Memory
 from proxy.gate.snapshot import Bounds, RateLimit, Route, RouteKind, Rule, Snapshot, Timeouts, Upstream, Way
 from proxy.relay.context import RelayContext
 from proxy.relay.listener import Listeners
-from proxy.relay.pool import Pool
 from proxy.relay.upstream import WRITE_LIMIT
 from proxy.tokens.ports import Changes
 from proxy.tokens.secret import SCHEME, mint
@@ -228,8 +227,7 @@ class Stage:
             Changes(1, (Token(minted.id, "sender", TokenKind.WRITE, minted.digest, SCHEME, 0.0, 0.0),))
         )
         self.context = RelayContext(Gate(snapshot, self.memory), finder, self.outcomes.append)
-        for route in snapshot.routes:
-            self.context.pools.setdefault(route.upstream, Pool(route.upstream, self.context.response_memo))
+        self.context.use_upstreams(snapshot.routes)
         self.listeners = Listeners(self.context, context)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))

@@ -5,17 +5,23 @@ import contextlib
 import logging
 import socket
 
-from proxy.console.reach import Reach
 from proxy.gate.snapshot import Upstream
+from proxy.relay.pool import Pool
+from proxy.relay.reach import Reach
+from proxy.wire.response import ResponseMemo
 from tests.kit.process import free_port
 from tests.relay.stage import on_a_loop, until
 
 EACH_S = 0.02
 
 
+def pool_of(upstream):
+    return Pool(upstream, ResponseMemo())
+
+
 @contextlib.asynccontextmanager
 async def checking(*upstreams):
-    configured = list(upstreams)
+    configured = [pool_of(upstream) for upstream in upstreams]
     reach = Reach(lambda: configured)
     task = asyncio.create_task(reach.run(EACH_S))
     try:
@@ -60,7 +66,7 @@ async def test_a_reload_is_followed():
         old, new = Upstream("127.0.0.1", free_port()), Upstream("127.0.0.1", server.getsockname()[1])
         async with checking(old) as (reach, configured):
             await until(lambda: reach.reached == {old: False})
-            configured[:] = [new]
+            configured[:] = [pool_of(new)]
             assert reach.missing() == [new], "not before it was seen"
             await until(lambda: reach.reached == {new: True})
             assert reach.missing() == []
