@@ -88,6 +88,7 @@ class App:
             finder = AnswerFinder(watch, passwords, self._jwts)
             relay = RelayContext(Gate(snapshot, self._memory), finder, observers.add)
             self._take(relay, snapshot)
+            relay.trust = settings.tls and settings.tls.trust
             listeners = Listeners(relay, certificate and certificate[1])
             reach = Reach(lambda: self._checked(relay))
             parts = _Parts(relay, listeners, log, observers, certificate and certificate[0], reach)
@@ -96,7 +97,9 @@ class App:
             await listeners.open(addresses, proxied=settings.proxy_protocol)
             parts.listening = True
             if certificate is not None:
-                _in_background(stack, certificate[0].run(listeners.use))
+                watched = certificate[0]
+                use = lambda context: listeners.use(context, trust_changed=watched.trust_changed)  # noqa: E731
+                _in_background(stack, watched.run(use))
             _in_background(stack, _sweep(parts))
             _in_background(stack, reach.run())
             _in_background(stack, follow(lambda: [pool.files for pool in relay.pools.values() if pool.files]))
@@ -132,7 +135,7 @@ class App:
         tls = self._loaded.settings.tls
         if tls is None:
             return None
-        watch = CertWatch(tls.cert_file, tls.key_file, _TLS_VERSIONS[tls.min_version])
+        watch = CertWatch(tls.cert_file, tls.key_file, _TLS_VERSIONS[tls.min_version], tls.trust)
         return watch, watch.load()
 
     async def _open_telemetry(self, stack: contextlib.AsyncExitStack, parts: _Parts) -> None:

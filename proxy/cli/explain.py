@@ -10,6 +10,7 @@ import asyncio
 import base64
 import ipaddress
 import json
+import math
 import os
 import sys
 import time
@@ -22,7 +23,7 @@ from urllib.parse import urlsplit
 from proxy.cli import add_config_file, say
 from proxy.config.read import ConfigError, load
 from proxy.gate.ask import CheckPassword
-from proxy.gate.credentials import ShownPassword, ShownToken, read_credential
+from proxy.gate.credentials import ShownCertificate, ShownPassword, ShownToken, read_credential
 from proxy.gate.decide import Gate
 from proxy.gate.edits import IDENTITY_FIELDS
 from proxy.gate.explain import explain
@@ -76,7 +77,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     shown = parser.add_mutually_exclusive_group()
     shown.add_argument("--credentials-file", metavar="F", help="a bearer token (- for stdin)")
     shown.add_argument("--user", metavar="NAME", help="basic auth; needs --password-file")
-    shown.add_argument("--as", dest="identity", metavar="IDENTITY", help="token:NAME or basic:USER, with no secret")
+    shown.add_argument("--as", dest="identity", metavar="IDENTITY", help="token:NAME, basic:USER or cert:CN=NAME")
     parser.add_argument("--password-file", metavar="F", help="- for stdin")
     add_config_file(parser)
     parser.add_argument("--output", choices=["text", "json"], default="text")
@@ -181,8 +182,12 @@ def _stand_in(identity: str, tokens: Iterable[Token]) -> Shown:
     kind, _, name = identity.partition(":")
     if kind == "basic" and name:
         return ShownPassword(name, b"")
+    if kind == "cert" and name.startswith(("CN=", "SAN=")):
+        return ShownCertificate((identity,), math.inf)
     if kind != "token" or not name:
-        raise _Unable(f"--as {identity!r}: token:NAME and basic:USER are taken; show any other credential itself")
+        raise _Unable(
+            f"--as {identity!r}: token:NAME, basic:USER and cert:CN=NAME are taken; show any other credential itself"
+        )
     now = time.time()
     named = [token for token in tokens if token.name == name]
     if not named:

@@ -16,7 +16,7 @@ from proxy.config.shape import did_you_mean
 from proxy.config.units import Address, format_duration, is_loopback
 from proxy.config.users import build_users, users_are_known
 from proxy.config.words import NAME
-from proxy.gate.snapshot import Bounds, RateLimit, Snapshot, Timeouts, TokenRules
+from proxy.gate.snapshot import Bounds, ClientTrust, RateLimit, Snapshot, Timeouts, TokenRules
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from proxy.config.problem import Report
     from proxy.config.schema import Config
+    from proxy.config.web_config import TlsServerConfig
     from proxy.gate.forwarded import Proxies
 
 # Five rounds of a sender's longest usual retry; under it a sender that reads its file late is locked out.
@@ -99,11 +100,36 @@ def _build_tls(config: Config, report: Report, base: Path, *, open_files: bool) 
     written = config.tls_server_config
     if written is None:
         return None
-    tls = Tls(base / written.cert_file, base / written.key_file, written.min_version)
     at = written.at
+    trust = _build_trust(written, report, base, open_files=open_files)
+    tls = Tls(base / written.cert_file, base / written.key_file, written.min_version, trust)
     if open_files and report.is_sound(f"{at}.cert_file", f"{at}.key_file"):
         files.check_key_pair(tls.cert_file, tls.key_file, at, report)
     return tls
+
+
+def _build_trust(
+    written: TlsServerConfig, report: Report, base: Path, *, open_files: bool
+) -> ClientTrust | None:
+    at = written.at
+    asks = written.client_auth_type != "NoClientCert"
+    if not report.is_sound(f"{at}.client_auth_type", f"{at}.client_ca_file"):
+        return None
+    if asks and written.client_ca_file is None:
+        report.problem(f"{at}.client_auth_type", f"{written.client_auth_type} needs client_ca_file: signed by whom?")
+    for name in ("client_ca_file", "client_allowed_sans", "client_crl_file"):
+        if not asks and getattr(written, name):
+            report.problem(f"{at}.{name}", "without effect: with client_auth_type NoClientCert no client is asked")
+    if not asks or written.client_ca_file is None:
+        return None
+    ca_file = base / written.client_ca_file
+    crl_file = written.client_crl_file and base / written.client_crl_file
+    if open_files:
+        files.check_authorities(ca_file, f"{at}.client_ca_file", report)
+        if crl_file:
+            files.check_revocations(crl_file, f"{at}.client_crl_file", report)
+    is_required = written.client_auth_type == "RequireAndVerifyClientCert"
+    return ClientTrust(str(ca_file), is_required, str(crl_file or ""), frozenset(written.client_allowed_sans))
 
 
 def _build_store(config: Config, base: Path) -> Path | None:
@@ -156,10 +182,14 @@ def _parse_identity(written: str, path: str, users: Collection[str], report: Rep
     kind, colon, name = written.partition(":")
     if not report.is_sound(path):
         return written
-    if kind not in {"basic", "token", "jwt"} or not colon or not name:
+    if kind not in {"basic", "token", "jwt", "cert"} or not colon or not name:
         report.problem(
-            path, f"{written[:80]!a} is not an identity; basic:USER, token:NAME and jwt:SUBJECT are taken"
+            path,
+            f"{written[:80]!a} is not an identity; basic:USER, token:NAME, jwt:SUBJECT, cert:CN=NAME and cert:SAN=NAME "
+            "are taken",
         )
+    elif kind == "cert" and not (name.startswith(("CN=", "SAN=")) and name.partition("=")[2]):
+        report.problem(path, f"{written[:80]!a}: a certificate is named cert:CN=NAME or cert:SAN=NAME")
     elif kind == "basic" and name not in users and users_are_known(report):
         report.problem(path, f"no user {name[:80]!a} in basic_auth_users{did_you_mean(name, users)}")
     elif kind == "token":

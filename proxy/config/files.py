@@ -47,6 +47,13 @@ def check_authorities(path: Path, at: str, report: Report) -> None:
         report.problem(at, f"{printable(path)} holds no certificate in PEM")
 
 
+def check_revocations(path: Path, at: str, report: Report) -> None:
+    """Report what would keep the file from being used as a list of revoked certificates."""
+    crl = _read_pem(path, at, report)
+    if crl is not None and b"-----BEGIN X509 CRL-----" not in crl:
+        report.problem(at, f"{printable(path)} holds no CRL in PEM")
+
+
 def _read_pem(path: Path, at: str, report: Report, *, private: bool = False) -> bytes | None:
     report.reads(path)
     try:

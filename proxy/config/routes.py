@@ -151,6 +151,10 @@ def _check_ways(written: RouteOf, config: Config, report: Report) -> None:
     for way in sorted(ways & _TAKES_TOKENS):
         if config.tokens.store is None and report.is_sound("tokens.store"):
             report.problem(at, f"{way} needs tokens.store: without it there are no tokens")
+    tls = config.tls_server_config
+    asks = tls is not None and tls.client_auth_type != "NoClientCert"
+    if "client_cert" in ways and not asks and report.is_sound("tls_server_config"):
+        report.problem(at, "client_cert needs tls_server_config.client_auth_type: no client is asked for one")
     if "jwt" in ways and not config.jwt and report.was_read("jwt"):
         report.problem(at, "jwt needs an issuer under jwt: whose tokens are to be believed?")
     if "basic" in ways and not config.basic_auth_users and not config.htpasswd and users_are_known(report):

@@ -39,14 +39,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from proxy.config.units import Address
+    from proxy.gate.snapshot import ClientTrust
 
 
 class Tls(NamedTuple):
-    """Certificate and key of the listeners; `min_version` is TLS12 or TLS13."""
+    """Certificate and key of the listeners; `min_version` is TLS12 or TLS13. `trust` None: clients show none."""
 
     cert_file: Path
     key_file: Path
     min_version: str
+    trust: ClientTrust | None = None
 
 
 class AccessLog(NamedTuple):
@@ -224,10 +226,10 @@ _WAYS = choice(
     "bearer",
     "basic",
     "jwt",
+    "client_cert",
     "none",
     but={
         "oauth2": "there is no login page; people come with basic",
-        "client_cert": "client certificates are not asked for",
         "introspection": "tokens are checked here, or as jwt",
     },
 )
@@ -265,7 +267,7 @@ class RouteOf(Section):
     auth: tuple[str, ...] = option(
         ListOf(_WAYS, or_one=True),
         REQUIRED,
-        "Ways in: `write_token`, `bearer` (reader tokens), `basic`, `jwt`; or `none` alone, written out. "
+        "Ways in: `write_token`, `bearer` (reader tokens), `basic`, `jwt`, `client_cert`; or `none` alone. "
         "A token may also be shown as the password of basic auth, with any user name.",
     )
     allow: tuple[AllowRule, ...] | None = option(
@@ -338,7 +340,7 @@ class Config(Section):
     roles: dict[str, tuple[str, ...]] = option(
         MapOf("role", ListOf(IDENTITY, or_one=True)),
         {},
-        "Role -> identities that have it: `basic:USER`, `token:NAME`, `jwt:SUBJECT`.",
+        "Role -> identities that have it: `basic:USER`, `token:NAME`, `jwt:SUBJECT`, `cert:CN=NAME`, `cert:SAN=NAME`.",
     )
     tenants: dict[str, str] = option(
         MapOf("identity", TENANT), {}, "Identity -> its tenant, on routes with a `tenant_header`."

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from proxy.config.shape import REQUIRED, Refused, Section, choice, option
-from proxy.config.words import FILE
+from proxy.config.shape import REQUIRED, ListOf, Refused, Section, choice, option
+from proxy.config.words import FILE, TEXT
 
 _OLD_TLS = "RFC 8996 ends TLS 1.0 and 1.1; write TLS12 or TLS13"
-_NO_CLIENT_CA = "client certificates are not asked for, so there is nothing to hold against it; leave it out"
-_UNVERIFIED = "Python's ssl cannot ask for a certificate without verifying it; NoClientCert is taken"
-_VERIFIED = "a listener does not ask for client certificates; NoClientCert is taken"
+_UNVERIFIED = "Python's ssl cannot ask for a certificate without verifying it; write VerifyClientCertIfGiven"
 
 
 class TlsServerConfig(Section):
@@ -27,19 +25,23 @@ class TlsServerConfig(Section):
     client_auth_type: str = option(
         choice(
             "NoClientCert",
-            but={
-                "RequestClientCert": _UNVERIFIED,
-                "RequireAnyClientCert": _UNVERIFIED,
-                "VerifyClientCertIfGiven": _VERIFIED,
-                "RequireAndVerifyClientCert": _VERIFIED,
-            },
+            "VerifyClientCertIfGiven",
+            "RequireAndVerifyClientCert",
+            but=dict.fromkeys(("RequestClientCert", "RequireAnyClientCert"), _UNVERIFIED),
         ),
         "NoClientCert",
-        "Whether a client shows a certificate.",
+        "Whether a client shows a certificate: it may (`VerifyClientCertIfGiven`), or must to be heard at all.",
     )
-    client_ca_file = option(Refused(_NO_CLIENT_CA), None, "")
-    client_ca = option(Refused(_NO_CLIENT_CA), None, "")
-    client_allowed_sans = option(Refused(_NO_CLIENT_CA), None, "")
+    client_ca_file: str | None = option(
+        FILE, None, "Authorities that sign client certificates; several while one is replaced. Changes are taken."
+    )
+    client_allowed_sans: tuple[str, ...] = option(
+        ListOf(TEXT, or_one=True), [], "Take only certificates with one of these subject alternative names."
+    )
+    client_crl_file: str | None = option(
+        FILE, None, "Certificates that their authority has revoked, in PEM. Changes are taken. (promgate's own key.)"
+    )
+    client_ca = option(Refused("Python's ssl reads authorities from files here; write client_ca_file"), None, "")
     cert = option(Refused("Python's ssl reads certificates from files only; write cert_file"), None, "")
     key = option(Refused("Python's ssl reads keys from files only; write key_file"), None, "")
     cipher_suites = option(

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from proxy.gate.ask import ABSENT, BUSY, UNREADABLE, CheckPassword, FindToken, JwtClaims, VerifyJwt
-from proxy.gate.credentials import ShownJwt, ShownPassword, ShownToken
+from proxy.gate.credentials import ShownCertificate, ShownJwt, ShownPassword, ShownToken
 from proxy.gate.decision import Deny, Identity, Need, Reason
 from proxy.gate.limit import address_key, user_key
 from proxy.gate.snapshot import RouteKind, Way
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 ANYONE = Identity("anyone", frozenset({"anyone"}), Way.NONE)
 _NO_ROLES: frozenset[str] = frozenset()
+_MAX_CERTIFIED = 10_000
 _WRITE_ROLES = frozenset({"write"})
 _WAY_OF = {TokenKind.WRITE: Way.WRITE_TOKEN, TokenKind.READER: Way.BEARER}
 #: The hash of 32 random bytes that nobody kept: an unknown user must take as long as a known one.
@@ -36,7 +37,7 @@ _JWT_GRACE_S = 300.0
 class Authenticator:
     """Compiled for one Snapshot; the memory it looks into is the process's."""
 
-    __slots__ = ("_decoys", "_guesses", "_identities", "_issuers", "_memory", "_per_user", "_snapshot")
+    __slots__ = ("_certified", "_decoys", "_guesses", "_identities", "_issuers", "_memory", "_per_user", "_snapshot")
 
     def __init__(self, snapshot: Snapshot, memory: Memory) -> None:
         self._snapshot = snapshot
@@ -44,6 +45,7 @@ class Authenticator:
         self._guesses = memory.meter("guesses", snapshot.bounds.guesses)
         self._per_user = memory.meter("guesses:user", snapshot.bounds.guesses_per_user)
         self._identities: dict[str, Identity] = {}
+        self._certified: dict[tuple[str, ...], Identity] = {}
         self._issuers = frozenset((one.issuer, one.audience) for one in snapshot.jwt_issuers)
         self._decoys = _decoys(snapshot.users.values())
 
@@ -62,6 +64,8 @@ class Authenticator:
             return self._password(route, shown, ip, at, facts)
         if isinstance(shown, ShownJwt):
             return self._jwt(route, shown, ip, at, now, facts)
+        if isinstance(shown, ShownCertificate):
+            return self._certificate(route, shown, now)
         return Deny(Reason.BAD_CREDENTIAL, route)
 
     def _known_token(self, route: Route, token: Token, now: float) -> Identity | Deny:
@@ -147,6 +151,21 @@ class Authenticator:
         if now < claims.not_before - _CLOCK_SKEW_S:
             return self._wrong(route, ip, at)
         return self._jwt_identity(route, claims, now)
+
+    def _certificate(self, route: Route, shown: ShownCertificate, now: float) -> Identity | Deny:
+        """Nothing is guessed here: the handshake has verified it, by keys that nobody can try out."""
+        if Way.CLIENT_CERT not in route.ways:
+            return Deny(Reason.NO_CREDENTIAL, route)
+        if now >= shown.not_after:
+            return Deny(Reason.CERTIFICATE_ENDED, route)
+        identity = self._certified.get(shown.names)
+        if identity is None:
+            roles = self._snapshot.roles
+            held = _NO_ROLES.union(*(roles.get(name, _NO_ROLES) for name in shown.names))
+            identity = Identity(shown.names[0], held, Way.CLIENT_CERT)
+            if len(self._certified) < _MAX_CERTIFIED:
+                self._certified[shown.names] = identity
+        return identity
 
     def _believes(self, claims: JwtClaims) -> bool:
         """A reload may have ended what was believed when the token was verified."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import binascii
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from proxy.tokens.secret import digest, looks_minted
@@ -40,31 +41,50 @@ class ShownJwt:
 
 
 @dataclass(frozen=True, slots=True)
+class ShownCertificate:
+    """A client certificate, verified by the handshake. `names` are the identities it stands for, the first its own.
+
+    `not_after` is in unix seconds: a connection may outlive its certificate. `allowed`: its names are let in at all.
+    """
+
+    names: tuple[str, ...]
+    not_after: float
+    allowed: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Malformed:
     """Something that no method can take."""
 
 
-Shown = ShownToken | ShownPassword | ShownJwt | Malformed
+Shown = ShownToken | ShownPassword | ShownJwt | ShownCertificate | Malformed
 _MALFORMED = Malformed()
 
 
 class LastShown:
     """The credential of a connection's last request that was let in: the same line is not read twice.
 
-    Only the reading is remembered; whether the credential is good is looked up for each request.
+    Only the reading is remembered; whether the credential is good is looked up for each request. The connection's
+    certificate is shown by requests without an Authorization field, and by no other: what failed does not fall through.
     """
 
-    __slots__ = ("_shown", "line")
+    __slots__ = ("_shown", "certificate", "line")
 
-    def __init__(self) -> None:
+    def __init__(self, certificate: ShownCertificate | None = None) -> None:
         self.line: bytes | None = None
+        self.certificate = certificate
         self._shown: Shown | None = None
 
     def read(self, head: RequestHead) -> Shown | None:
         """What the head shows. It was admitted with our `line` as the known one."""
         if head.authorization_line is None:
-            return None
+            return self.certificate
         return self._shown if head.authorization is None else read_credential(head.authorization)
+
+    def distrust(self) -> None:
+        """The certificate was verified by what is no longer believed: a new handshake must tell."""
+        if self.certificate is not None:
+            self.certificate = replace(self.certificate, not_after=-math.inf)
 
     def keep(self, head: RequestHead, shown: Shown | None) -> None:
         if head.authorization is not None:

@@ -33,6 +33,7 @@ class Reason(enum.StrEnum):
     TOKEN_ENDED = "token_ended"  # noqa: S105
     TOKEN_REVOKED = "token_revoked"  # noqa: S105
     JWT_EXPIRED = "jwt_expired"
+    CERTIFICATE_ENDED = "certificate_ended"
     STORE_EMPTY = "store_empty"
     STORE_UNREADABLE = "store_unreadable"
     TOO_MANY_GUESSES = "too_many_guesses"
@@ -51,7 +52,10 @@ class Reason(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who is asking (`token:NAME`, `basic:NAME`, `jwt:SUBJECT` or `anyone`), with which roles, and by which way."""
+    """Who is asking, with which roles, and by which way.
+
+    `name` is `token:NAME`, `basic:NAME`, `jwt:SUBJECT`, `cert:CN=NAME`, `cert:SAN=NAME` or `anyone`.
+    """
 
     name: str
     roles: frozenset[str]

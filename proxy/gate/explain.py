@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from proxy.gate.authorize import find_rule
-from proxy.gate.credentials import ShownJwt, ShownPassword, ShownToken
+from proxy.gate.credentials import ShownCertificate, ShownJwt, ShownPassword, ShownToken
 from proxy.gate.decision import Deny, Forward
 from proxy.gate.prefix import strip_line
 from proxy.gate.reply import status_of, text_of
@@ -87,6 +87,8 @@ def _kind_of(shown: Shown | None) -> str:
             return f"a password of {user!r}"
         case ShownJwt():
             return "a JWT"
+        case ShownCertificate(names=names):
+            return f"a client certificate of {', '.join(names)}"
         case _:
             return "one that no method can take"
 

@@ -38,6 +38,7 @@ _TEXT: dict[Reason, tuple[int, str]] = {
     Reason.NO_TENANT: (403, "promgate: this identity has no tenant here"),
     Reason.TOKEN_RETIRED: (503, "promgate: this token was replaced; give this sender the new one to let its data flow"),
     Reason.JWT_EXPIRED: (503, "promgate: this token has just expired; send a fresh one"),
+    Reason.CERTIFICATE_ENDED: (401, "promgate: this connection's certificate has ended; connect again with a good one"),
     Reason.STORE_EMPTY: (503, "promgate: no token is known here yet; create one with 'promgate token create'"),
     Reason.STORE_UNREADABLE: (503, "promgate: the token store cannot be read; see promgate's log"),
     Reason.TOO_MANY_GUESSES: (429, "promgate: too many failed attempts; wait"),
@@ -52,7 +53,7 @@ _TEXT: dict[Reason, tuple[int, str]] = {
     Reason.DRAINING: (503, "promgate: shutting down; try again"),
 }
 #: Told otherwise where a sender would drop its data for it.
-_WRITE_STATUS = {Reason.TOO_MANY_GUESSES: 503, Reason.OVER_RATE: 503}
+_WRITE_STATUS = {Reason.TOO_MANY_GUESSES: 503, Reason.OVER_RATE: 503, Reason.CERTIFICATE_ENDED: 503}
 
 _PHRASE = {
     200: "OK", 204: "No Content", 400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found",

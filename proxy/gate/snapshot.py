@@ -27,6 +27,7 @@ class Way(enum.Enum):
     BEARER = "bearer"
     BASIC = "basic"
     JWT = "jwt"
+    CLIENT_CERT = "client_cert"
     NONE = "none"
 
     # Enum's own hash is a Python function; a way is looked up for each request.
@@ -56,6 +57,18 @@ class UpstreamLogin:
     user: str
     secret: str = field(repr=False)
     file: str = ""
+
+
+class ClientTrust(NamedTuple):
+    """Which client certificates a listener takes. Files are absolute paths; `allowed_sans` empty: any.
+
+    Its files are followed while they change; the names are read at the start.
+    """
+
+    ca_file: str
+    is_required: bool
+    crl_file: str = ""
+    allowed_sans: frozenset[str] = frozenset()
 
 
 class Upstream(NamedTuple):
@@ -196,9 +209,9 @@ class TokenRules:
 class Snapshot:
     """The configuration as the gate and the relay use it.
 
-    `users` maps a name to its bcrypt hashes; `roles` maps an identity (`basic:NAME`, `token:NAME`, `jwt:SUB`)
-    to its roles, `tenants` to its tenant. `routes` keep the order of the file; `gate.routing` picks the longest
-    whole-segment prefix.
+    `users` maps a name to its bcrypt hashes; `roles` maps an identity (`basic:NAME`, `token:NAME`, `jwt:SUB`,
+    `cert:CN=NAME`, `cert:SAN=NAME`) to its roles, `tenants` to its tenant. `routes` keep the order of the file;
+    `gate.routing` picks the longest whole-segment prefix.
     """
 
     routes: tuple[Route, ...]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
 if TYPE_CHECKING:
-    from proxy.gate.snapshot import UpstreamTls
+    from proxy.gate.snapshot import ClientTrust, UpstreamTls
 
 #: What the Python default adds, CBC with SHA-2 (Lucky Thirteen), is left out. TLS 1.3's three suites are always on.
 TLS12_CIPHERS: Final = (
@@ -31,8 +31,10 @@ class PairError(Exception):
     """A certificate and key that cannot be served. The text names the file and says what to do."""
 
 
-def build_server_context(cert_file: Path, key_file: Path, min_version: ssl.TLSVersion) -> ssl.SSLContext:
-    """Read the pair and build the context of a listener; raises PairError."""
+def build_server_context(
+    cert_file: Path, key_file: Path, min_version: ssl.TLSVersion, trust: ClientTrust | None = None
+) -> ssl.SSLContext:
+    """Read the pair and build the context of a listener; raises PairError. `trust` None: no client is asked for one."""
     if min_version < ssl.TLSVersion.TLSv1_2:
         raise PairError("the lowest TLS version that is served is 1.2: set min_version to TLS12 or TLS13")
     _check_cert_file(cert_file)
@@ -48,7 +50,31 @@ def build_server_context(cert_file: Path, key_file: Path, min_version: ssl.TLSVe
         context.load_cert_chain(cert_file, key_file, password=_refuse_password)
     except (OSError, ValueError) as exc:  # ssl.SSLError is an OSError
         raise PairError(_diagnosis(exc, cert_file, key_file)) from exc
+    if trust is not None:
+        _ask_clients(context, trust)
     return context
+
+
+def _ask_clients(context: ssl.SSLContext, trust: ClientTrust) -> None:
+    """Verify client certificates: chain, times, purpose (as OpenSSL does by itself) and, with a list, revocation."""
+    context.verify_mode = ssl.CERT_REQUIRED if trust.is_required else ssl.CERT_OPTIONAL
+    # A client's own certificate may be its authority, as in the usual exercise for exporters.
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    _trust(context, Path(trust.ca_file))
+    if trust.crl_file:
+        _read(Path(trust.crl_file), "CRL")
+        try:
+            context.load_verify_locations(trust.crl_file)
+        except (OSError, ValueError) as exc:
+            raise PairError(f"{trust.crl_file}: no CRL in it that OpenSSL can use: it must be PEM") from exc
+        context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
+
+
+def _trust(context: ssl.SSLContext, ca_file: Path) -> None:
+    try:
+        context.load_verify_locations(cadata=_read(ca_file, "CA").decode("ascii", "replace"))
+    except (ssl.SSLError, ValueError) as exc:
+        raise PairError(f"{ca_file}: no authority in it that OpenSSL can use: it must be PEM") from exc
 
 
 def build_client_context(tls: UpstreamTls) -> ssl.SSLContext:
@@ -58,10 +84,7 @@ def build_client_context(tls: UpstreamTls) -> ssl.SSLContext:
     context.set_ciphers(TLS12_CIPHERS)
     context.set_alpn_protocols(["http/1.1"])
     if tls.ca_file:
-        try:
-            context.load_verify_locations(cadata=_read(Path(tls.ca_file), "CA").decode("ascii", "replace"))
-        except (ssl.SSLError, ValueError) as exc:
-            raise PairError(f"{tls.ca_file}: no authority in it that OpenSSL can use: it must be PEM") from exc
+        _trust(context, Path(tls.ca_file))
     else:
         context.load_default_certs()
     if tls.cert_file:
@@ -96,7 +119,7 @@ def _read(path: Path, what: str) -> bytes:
         with path.open("rb") as file:
             text = file.read(MAX_PEM_BYTES + 1)
     except FileNotFoundError:
-        remedy = "create it with `promgate certs issue`, or correct the path in tls_server_config"
+        remedy = "create it with `promgate certs issue`, or correct the path in the configuration"
         raise PairError(f"{path}: the {what} file does not exist: {remedy}") from None
     except PermissionError:
         raise PairError(f"{path}: the {what} file may not be read: give it to the user promgate runs as") from None

@@ -1,4 +1,4 @@
-"""A certificate pair that is replaced while it is served: the new one is taken, a bad one never.
+"""A certificate pair, and the authorities of clients, replaced while they serve: new ones are taken, bad ones never.
 
 The files are looked at each second (stat, so that the symlink swaps of Kubernetes and certbot are seen), in a thread,
 since a mount may hang. A pair is loaded when two looks in a row saw the same files: who writes the certificate first
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from proxy.pki.context import PairError, build_server_context
@@ -17,7 +18,8 @@ from proxy.pki.validity import find_not_after
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
-    from pathlib import Path
+
+    from proxy.gate.snapshot import ClientTrust
 
 log = logging.getLogger("promgate.pki")
 
@@ -27,6 +29,7 @@ POLL_S: Final = 1.0
 class CertWatch:
     """Watches one pair: `load` builds the first context, `run` those of the pairs that follow.
 
+    `trust` says which client certificates are asked for; its files are watched with the pair.
     `failed`, `loaded` and `not_after` are for metrics: whether the files
     as they are now could not be loaded, how many pairs have been, and when the served one ends (unix seconds).
     """
@@ -36,24 +39,30 @@ class CertWatch:
         cert_file: Path,
         key_file: Path,
         min_version: ssl.TLSVersion,
+        trust: ClientTrust | None = None,
         *,
         poll_s: float = POLL_S,
     ) -> None:
         self.cert_file = cert_file
         self.key_file = key_file
         self.min_version = min_version
+        self._trust = trust
+        self._trusted: _Stamps = ()  # the state of the client authorities and the CRL in use
+        #: Whether the last context judges clients by other authorities, or another CRL, than the one before it.
+        self.trust_changed = False
         self.failed = False
         self.loaded = 0
         self.not_after: float | None = None
         self._poll_s = poll_s
-        self._seen: tuple[_Stamp, _Stamp] | None = None  # at the last look
-        self._judged: tuple[_Stamp, _Stamp] | None = None  # loaded, or found bad
+        self._seen: _Stamps | None = None  # at the last look
+        self._judged: _Stamps | None = None  # loaded, or found bad
 
     def load(self) -> ssl.SSLContext:
         """Build a context from the files as they are; blocks; raises PairError."""
         # Looked at before they are read: a change in between is then seen as one.
         self._seen = self._judged = self._look()
-        context = build_server_context(self.cert_file, self.key_file, self.min_version)
+        context = build_server_context(self.cert_file, self.key_file, self.min_version, self._trust)
+        self.trust_changed, self._trusted = self._trusted not in ((), self._judged[2:]), self._judged[2:]
         self.not_after = find_not_after(self.cert_file.read_text("ascii", "replace"))
         self.loaded += 1
         return context
@@ -82,12 +91,15 @@ class CertWatch:
         log.info("certificate reloaded from %s", self.cert_file)
         return context
 
-    def _look(self) -> tuple[_Stamp, _Stamp]:
-        return _stamp(self.cert_file), _stamp(self.key_file)
+    def _look(self) -> _Stamps:
+        trust = self._trust
+        named = [] if trust is None else [trust.ca_file, trust.crl_file]
+        return tuple(_stamp(file) for file in (self.cert_file, self.key_file, *(Path(name) for name in named if name)))
 
 
 #: What tells one state of a file from another: device, inode, size, times of contents and of inode; None: not there.
 _Stamp = tuple[int, ...] | None
+_Stamps = tuple[_Stamp, ...]
 
 
 def _stamp(path: Path) -> _Stamp:

@@ -1,9 +1,8 @@
 """One client connection: bytes in, heads to the gate, bodies to the exchange, one request at a time.
 
-It reads like a table of states: HEAD (between requests), BODY (a body passes), WAIT (the request is whole, its
-answer is not), HOLD (a fact or an upstream is awaited; bytes wait), LINGER (answered before the body
-was read: what still comes is thrown away, never parsed). Data may arrive in any state: what TLS has decrypted
-or the loop has read does not stop at pause_reading().
+It reads like a table of states: HEAD (between requests), BODY (a body passes), WAIT (the request is whole, its answer
+is not), HOLD (a fact or an upstream is awaited; bytes wait), LINGER (answered before the body was read: what still
+comes is thrown away, never parsed). Data may arrive in any state: what was read does not stop at pause_reading().
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from proxy.gate.reply import build_denial, build_local, build_refusal
 from proxy.relay.exchange import Exchange
 from proxy.relay.outflow import Outflow
 from proxy.relay.pace import BodyPace
-from proxy.relay.reading import Reading, peer_address
+from proxy.relay.reading import Reading, peer_address, peer_certificate
 from proxy.relay.report import report_answer, report_bytes
 from proxy.relay.settle import settle
 from proxy.relay.upstream import WRITE_LIMIT
@@ -50,8 +49,8 @@ class ClientConnection(asyncio.Protocol):
     """Sits on a plain transport or on a TLS connection; both look alike from here."""
 
     __slots__ = (
-        "_buffer", "_eof", "_forgiven", "_last_shown", "_out", "_pace", "_reading", "_relay", "_scheme",
-        "_settling", "_spare", "_state", "deadline", "exchange", "ip", "peer", "peer_lines",
+        "_buffer", "_eof", "_forgiven", "_out", "_pace", "_reading", "_relay", "_scheme",
+        "_settling", "_spare", "_state", "deadline", "exchange", "ip", "last_shown", "peer", "peer_lines",
     )  # fmt: skip
 
     def __init__(self, relay: RelayContext, scheme: str) -> None:
@@ -62,7 +61,6 @@ class ClientConnection(asyncio.Protocol):
         self._spare = 0
         self._eof = False
         self._forgiven = False
-        self._last_shown = LastShown()
         self._settling: asyncio.Task[None] | None = None
         self.exchange: Exchange | None = None
         self.deadline = math.inf
@@ -75,6 +73,7 @@ class ClientConnection(asyncio.Protocol):
         self.peer = self.ip = peer_address(transport)
         self.peer_lines = peer_lines(self.ip, self._scheme)
         self.deadline = monotonic() + relay.gate.snapshot.timeouts.header
+        self.last_shown = LastShown(peer_certificate(transport, relay.trust))
         if not relay.admit(self):
             self._state = _CLOSED
             transport.abort()
@@ -173,15 +172,15 @@ class ClientConnection(asyncio.Protocol):
         """Act on the request whose head is data[:end]; what is left of `data` is still to be read."""
         now = monotonic()
         relay = self._relay
-        head = admit_request(data, end, relay.request_memo, self._last_shown.line)
-        shown = self._last_shown.read(head)
+        head = admit_request(data, end, relay.request_memo, self.last_shown.line)
+        shown = self.last_shown.read(head)
         gate = relay.gate
         if gate.proxies is not None:
             self.ip, self.peer_lines = gate.proxies.read(data[:end], self.peer, self._scheme)
         decision = gate.decide(head, shown, self.ip, now, relay.clock.at(now))
         if decision.__class__ is Forward and not decision.wait_s:
             relay.request_memo.keep()
-            self._last_shown.keep(head, shown)
+            self.last_shown.keep(head, shown)
             return self._forward(head, decision, data, end + 4, now)
         return self._otherwise(head, shown, decision, data[end + 4 :], now)
 
@@ -241,7 +240,8 @@ class ClientConnection(asyncio.Protocol):
         """Answer it ourselves. A body that is not all here yet is never parsed: the connection ends."""
         whole = not head.chunked and head.length <= len(rest)
         last = self._eof and len(rest) <= max(head.length, 0)
-        close = head.close or not whole or last or self._relay.draining
+        ended = decision.reason is Reason.CERTIFICATE_ENDED  # only a new handshake can help
+        close = head.close or not whole or last or ended or self._relay.draining
         if isinstance(decision, Deny):
             status = self.send_denial(decision, head, close=close)
         else:

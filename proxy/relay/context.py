@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from proxy.gate.ask import Answer, Question
     from proxy.gate.decide import Gate
-    from proxy.gate.snapshot import Route, Upstream
+    from proxy.gate.snapshot import ClientTrust, Route, Upstream
     from proxy.observe.outcome import Outcome
     from proxy.relay.balance import Backend
     from proxy.relay.connection import ClientConnection
@@ -65,6 +65,8 @@ class RelayContext:
         self.request_memo = RequestMemo(IDENTITY_FIELDS)
         self.response_memo = ResponseMemo()
         self.draining = False
+        #: Which client certificates the listeners take; None: none is asked for.
+        self.trust: ClientTrust | None = None
 
     def use_upstreams(self, routes: Iterable[Route]) -> None:
         """Make ready what stands behind these routes; what no route names any more is left to end."""
@@ -80,8 +82,15 @@ class RelayContext:
                 pool.retire()
         self.pools, self.backends = pools, backends
 
+    def distrust_certificates(self) -> None:
+        """They were judged by authorities that have changed: whoever showed one must do so again."""
+        for connection in list(self.connections):
+            if connection.last_shown.certificate is not None:
+                connection.last_shown.distrust()
+                connection.drain()
+
     def admit(self, connection: ClientConnection) -> bool:
-        """Count a connection in; False when there is no room for it, in all or for its address.
+        """Count a connection in; False when there is no room for it, in all or for its address, or for its certificate.
 
         A trusted proxy brings the connections of many.
         """
@@ -90,6 +99,9 @@ class RelayContext:
         mine = self.per_ip[address] = self.per_ip.get(address, 0) + 1
         bounds, proxies = self.gate.snapshot.bounds, self.gate.proxies
         if len(self.connections) > bounds.max_connections:
+            return False
+        certificate = connection.last_shown.certificate
+        if certificate is not None and not certificate.allowed:
             return False
         return mine <= bounds.max_connections_per_ip or (proxies is not None and proxies.trust(connection.peer))
 

@@ -38,10 +38,12 @@ class Listeners:
             else None
         )
 
-    def use(self, context: ssl.SSLContext) -> None:
-        """Take a new certificate: handshakes that begin from now on see it."""
+    def use(self, context: ssl.SSLContext, *, trust_changed: bool = False) -> None:
+        """Take a new certificate, or new authorities: handshakes that begin from now on see them."""
         if self.tls is not None:
             self.tls.context = context
+        if trust_changed:
+            self._relay.distrust_certificates()
 
     async def open(self, addresses: Sequence[tuple[str, int]], *, proxied: bool = False) -> None:
         """Bind every address; OSError names the one that cannot be had, and nothing stays open.

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+import ssl
+from typing import TYPE_CHECKING, Any
+
+from proxy.gate.certificate import read_certificate
+
+if TYPE_CHECKING:
+    from proxy.gate.credentials import ShownCertificate
+    from proxy.gate.snapshot import ClientTrust
 
 
 class Reading:
@@ -29,3 +36,12 @@ def peer_address(transport: Any) -> str:
     """The IP address at the other end; `local` for one that has none."""
     peer = transport.get_extra_info("peername")
     return str(peer[0]) if peer else "local"
+
+
+def peer_certificate(transport: Any, trust: ClientTrust | None) -> ShownCertificate | None:
+    """What the client showed in its handshake; `trust` None: it was not asked."""
+    tls = None if trust is None else transport.get_extra_info("ssl_object")
+    told = None if tls is None else tls.getpeercert()
+    if not told or trust is None:
+        return None
+    return read_certificate(told, ssl.cert_time_to_seconds(told["notAfter"]), trust)

@@ -143,7 +143,7 @@ def test_text_for_people(config, capsys):
     ("words", "code", "text"),
     [
         (["--as=token:gone", "/"], 1, "there is no token named 'gone'"),
-        (["--as=ann", "/"], 1, "token:NAME and basic:USER are taken"),
+        (["--as=ann", "/"], 1, "token:NAME, basic:USER and cert:CN=NAME are taken"),
         (["--credentials-file=/gone", "/"], 1, "No such file"),
         (["--from=here", "/"], 1, "--from 'here' is not an IP address"),
         (["ftp://x/"], 1, "is not a URL of http or https"),

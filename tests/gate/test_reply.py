@@ -51,7 +51,7 @@ def test_no_sender_drops_its_data_by_accident(reason):
     not_now = {
         Reason.TOKEN_RETIRED, Reason.JWT_EXPIRED, Reason.STORE_EMPTY, Reason.STORE_UNREADABLE, Reason.OVER_RATE,
         Reason.TOO_MANY_GUESSES, Reason.BUSY, Reason.DRAINING, Reason.UPSTREAM_BROKE, Reason.UPSTREAM_LATE,
-        Reason.UPSTREAM_REDIRECTS, Reason.UPSTREAM_REFUSED,
+        Reason.UPSTREAM_REDIRECTS, Reason.UPSTREAM_REFUSED, Reason.CERTIFICATE_ENDED,
     }  # fmt: skip
     assert (status in KEPT) is (reason in not_now)
 

@@ -1,0 +1,241 @@
+"""Client certificates over real handshakes: who is heard, who is not, and what a change of trust does."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+import subprocess
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+
+from proxy.gate.snapshot import ClientTrust, Route, RouteKind, Rule, Upstream, Way
+from proxy.pki.authority import Leaf, issue, make_authority
+from proxy.pki.context import PairError, build_server_context
+from proxy.pki.watch import CertWatch
+from tests.relay.stage import OK, answering, both_loops, get, on_a_loop, stage, until, upstream
+
+POLL_S = 0.02
+
+
+@pytest.fixture(scope="module")
+def pki(tmp_path_factory):
+    """Authorities `ours` and `other`; in ours grafana, old (expired), gone (revoked in ours/crl.pem), server-only."""
+    directory = tmp_path_factory.mktemp("pki")
+    now = datetime.now(UTC)
+    for name in ("ours", "other"):
+        made = directory / name
+        make_authority(made, now - timedelta(days=30))
+        issue(made, Leaf("localhost", addresses=["127.0.0.1"]), now)
+        for leaf in ("grafana", "gone"):
+            issue(made, Leaf(leaf, dns=[f"{leaf}.example.net"], server=False, client=True), now)
+        issue(made, Leaf("old", server=False, client=True, days=1), now - timedelta(days=10))
+        issue(made, Leaf("server-only"), now)
+    revoke(directory / "ours", "gone", now)
+    return directory
+
+
+def revoke(authority, name, now):
+    ca = x509.load_pem_x509_certificate((authority / "ca.crt").read_bytes())
+    key = serialization.load_pem_private_key((authority / "ca.key").read_bytes(), None)
+    serial = x509.load_pem_x509_certificate((authority / f"{name}.crt").read_bytes()).serial_number
+    revoked = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(now - timedelta(days=1)).build()
+    crl = (
+        x509.CertificateRevocationListBuilder(ca.subject, now - timedelta(days=1), now + timedelta(days=30))
+        .add_revoked_certificate(revoked)
+        .sign(key, hashes.SHA256())
+    )
+    (authority / "crl.pem").write_bytes(crl.public_bytes(serialization.Encoding.PEM))
+
+
+def trust(pki, **changes):
+    return ClientTrust(str(pki / "ours" / "ca.crt"), is_required=True)._replace(**changes)
+
+
+def certified_routes(port):
+    """`/grafana` for the certificate of that name, `/write` for it too, `/open` for anybody who is heard."""
+    there = Upstream("127.0.0.1", port)
+    ways, rules = frozenset({Way.CLIENT_CERT}), (Rule("viewer"),)
+    return (
+        Route("grafana", "/grafana", there, ways=ways, rules=rules),
+        Route("write", "/write", there, RouteKind.REMOTE_WRITE, ways, rules, frozenset({b"POST"})),
+        Route("open", "/open", there, ways=frozenset({Way.NONE}), rules=(Rule("anyone"),)),
+    )
+
+
+@contextlib.asynccontextmanager
+async def relaying(pki, a_trust):
+    """A relay with TLS whose certificate and trust are watched."""
+    pair = pki / "ours" / "localhost.crt", pki / "ours" / "localhost.key"
+    watch = CertWatch(*pair, ssl.TLSVersion.TLSv1_2, a_trust, poll_s=POLL_S)
+    roles = {"cert:CN=grafana": frozenset({"viewer"}), "cert:CN=prometheus": frozenset({"viewer"})}
+    async with upstream(answering(OK)) as origin:
+        change = lambda snapshot: replace(snapshot, roles=roles, routes=certified_routes(origin.port))  # noqa: E731
+        async with stage(origin.port, context=watch.load(), change=change) as relay:
+            relay.context.trust = a_trust
+            use = lambda context: relay.listeners.use(context, trust_changed=watch.trust_changed)  # noqa: E731
+            watching = asyncio.create_task(watch.run(use))
+            try:
+                yield relay
+            finally:
+                watching.cancel()
+
+
+class Client:
+    """One kept-alive connection, with the certificate `name` of `authority`, or none."""
+
+    def __init__(self, relay, pki, name=None, authority="ours"):
+        self._context = ssl.create_default_context(cafile=pki / "ours" / "ca.crt")
+        if name is not None:
+            directory = Path(authority) if Path(authority).is_absolute() else pki / authority
+            self._context.load_cert_chain(directory / f"{name}.crt", directory / f"{name}.key")
+        self._port = relay.port
+
+    async def __aenter__(self):
+        opened = asyncio.open_connection("127.0.0.1", self._port, ssl=self._context)
+        self._reader, self._writer = await opened
+        return self
+
+    async def __aexit__(self, *_):
+        self._writer.transport.abort()
+
+    async def ask(self, path="/grafana", method="GET"):
+        """The status; 0 when the connection is over. In TLS 1.3 a refusal of the certificate comes with the answer."""
+        try:
+            self._writer.write(get(path, method=method))
+            head = await self._reader.readuntil(b"\r\n\r\n")
+            length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+            await self._reader.readexactly(length)
+        except (OSError, asyncio.IncompleteReadError):
+            return 0
+        return int(head.split(b" ")[1])
+
+
+async def asked(relay, pki, *who, path="/grafana"):
+    try:
+        async with Client(relay, pki, *who) as client:
+            return await client.ask(path)
+    except OSError:
+        return 0
+
+
+@both_loops
+@pytest.mark.parametrize(
+    ("who", "grafana", "open_"),
+    [
+        (("grafana",), 200, 200),
+        ((), 0, 0),
+        (("grafana", "other"), 0, 0),
+        (("old",), 0, 0),
+        (("gone",), 0, 0),
+        (("server-only",), 0, 0),
+    ],
+)
+@on_a_loop
+async def test_who_is_heard_where_a_certificate_is_required(pki, who, grafana, open_, loop):
+    async with relaying(pki, trust(pki, crl_file=str(pki / "ours" / "crl.pem"))) as relay:
+        assert await asked(relay, pki, *who) == grafana
+        assert await asked(relay, pki, *who, path="/open") == open_
+
+
+@on_a_loop
+async def test_where_it_is_optional_others_may_come_by_other_ways(pki):
+    async with relaying(pki, trust(pki, is_required=False)) as relay:
+        assert await asked(relay, pki, "grafana") == 200
+        assert await asked(relay, pki) == 401
+        assert await asked(relay, pki, path="/open") == 200
+        assert await asked(relay, pki, "grafana", "other") == 0, "a certificate that is shown must be good"
+        assert await asked(relay, pki, "gone") == 403, "known, but nobody gave it a role"
+
+
+@on_a_loop
+async def test_a_name_that_is_not_on_the_list_is_not_heard(pki):
+    async with relaying(pki, trust(pki, allowed_sans=frozenset({"gone.example.net"}))) as relay:
+        assert await asked(relay, pki, "grafana", path="/open") == 0
+        assert await asked(relay, pki, "gone", path="/open") == 200
+
+
+@on_a_loop
+async def test_two_authorities_while_one_is_replaced_and_none_survives_its_removal(pki, tmp_path):
+    """A write on a connection that was verified by an authority which is gone is told 503, and none is lost."""
+    both = tmp_path / "ca.crt"
+
+    def put(*names):
+        fresh = tmp_path / "new"
+        fresh.write_text("".join((pki / name / "ca.crt").read_text() for name in names))
+        fresh.replace(both)
+
+    put("ours")
+    async with relaying(pki, trust(pki, ca_file=str(both))) as relay:
+        assert await asked(relay, pki, "grafana", "other") == 0
+        put("ours", "other")
+        await until(lambda: relay.listeners.tls.context.cert_store_stats()["x509_ca"] == 2)
+        async with Client(relay, pki, "grafana", "other") as old, Client(relay, pki, "grafana") as new:
+            assert [await old.ask(), await new.ask()] == [200, 200]
+            put("ours")
+            await until(lambda: relay.listeners.tls.context.cert_store_stats()["x509_ca"] == 1)
+            # Whichever comes first: the close between two requests, or the request that is refused.
+            assert await old.ask("/write", "POST") in {0, 503}
+            assert await old.ask() == 0
+        assert await asked(relay, pki, "grafana", "other") == 0
+        assert await asked(relay, pki, "grafana") == 200
+
+
+@on_a_loop
+async def test_a_request_after_the_trust_changed_is_refused_and_ends_the_connection(pki):
+    async with relaying(pki, trust(pki)) as relay, Client(relay, pki, "grafana") as client:
+        assert await client.ask() == 200
+        for connection in relay.context.connections:
+            connection.last_shown.distrust()
+        assert await client.ask("/write", "POST") == 503
+        assert await client.ask() == 0
+        assert (await relay.reasons(2))[-1] == "certificate_ended"
+
+
+@on_a_loop
+async def test_a_revocation_is_taken_while_it_runs(pki, tmp_path):
+    crl = tmp_path / "crl.pem"
+    authority = tmp_path / "ours"
+    authority.mkdir()
+    for name in ("ca.crt", "ca.key", "old.crt", "grafana.crt", "grafana.key"):
+        (authority / name).write_bytes((pki / "ours" / name).read_bytes())
+    revoke(authority, "old", datetime.now(UTC))
+    (authority / "crl.pem").replace(crl)
+    async with relaying(pki, trust(pki, crl_file=str(crl))) as relay:
+        assert await asked(relay, pki, "grafana") == 200
+        before = relay.listeners.tls.context
+        revoke(authority, "grafana", datetime.now(UTC))
+        (authority / "crl.pem").replace(crl)
+        await until(lambda: relay.listeners.tls.context is not before)
+        assert await asked(relay, pki, "grafana") == 0
+
+
+@pytest.fixture
+def self_signed(tmp_path):
+    """P-256, 29,220 days, a common name and nothing else, as the usual instructions for exporters make it."""
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-days", "29220",
+         "-nodes", "-subj", "/commonName=prometheus", "-keyout", tmp_path / "self.key", "-out", tmp_path / "self.crt"],
+        check=True,
+        capture_output=True,
+    )  # fmt: skip
+    return tmp_path
+
+
+@on_a_loop
+async def test_a_certificate_may_be_its_own_authority(pki, self_signed):
+    async with relaying(pki, trust(pki, ca_file=str(self_signed / "self.crt"))) as relay:
+        assert await asked(relay, pki, "self", str(self_signed)) == 200
+        assert await asked(relay, pki, "grafana") == 0
+
+
+def test_a_list_of_the_revoked_that_cannot_be_used_is_named(pki):
+    bad = trust(pki, crl_file=str(pki / "ours" / "ca.key"))
+    pair = pki / "ours" / "localhost.crt", pki / "ours" / "localhost.key"
+    with pytest.raises(PairError, match=r"ca\.key: no CRL in it"):
+        build_server_context(*pair, ssl.TLSVersion.TLSv1_2, bad)
