@@ -27,6 +27,7 @@ from proxy.observe import metrics
 from proxy.observe.access_log import AccessLog
 from proxy.observe.metrics import RequestCounts, Sample, token_samples
 from proxy.observe.observers import Observers
+from proxy.observe.senders import Senders
 from proxy.pki.watch import CertWatch
 from proxy.process import prepare_process
 from proxy.relay.context import RelayContext
@@ -36,12 +37,16 @@ from proxy.relay.listener import SWEEP_S, Listeners
 from proxy.relay.reach import Reach
 from proxy.relay.upstream_files import follow
 from proxy.reload import Reload
+from proxy.stores.ledger import ledger_beside
+from proxy.stores.ledger_writer import LedgerWriter
 from proxy.stores.nudge import serve_nudges, socket_beside
 from proxy.stores.sqlite import open_store
 from proxy.stores.watch import StoreWatch
+from proxy.tokens.ledger import Tally
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator
+    from pathlib import Path
 
     from proxy.config.read import Loaded
     from proxy.gate.snapshot import Snapshot
@@ -77,21 +82,23 @@ class App:
         snapshot, settings = self._loaded.snapshot, self._loaded.settings
         async with contextlib.AsyncExitStack() as stack:
             certificate = self._load_certificate()
-            watch = await self._follow_store(stack)
+            log = AccessLog(settings.access_log.file, settings.access_log.format)
+            stack.callback(log.close)
+            ledger = None if settings.store is None else _make_ledger(settings.store)
+            tell = [self._counts.add] if settings.telemetry else []
+            observers = Observers(log.write, *tell, *([ledger.senders.add] if ledger else []))
+            watch = await self._follow_store(stack, ledger, observers)
+            stack.callback(observers.flush)
             passwords = PasswordChecker()
             stack.callback(passwords.close)
             stack.callback(self._jwts.close)
-            log = AccessLog(settings.access_log.file, settings.access_log.format)
-            stack.callback(log.close)
-            observers = Observers(log.write, *([self._counts.add] if settings.telemetry else []))
-            stack.callback(observers.flush)
             finder = AnswerFinder(watch, passwords, self._jwts)
             relay = RelayContext(Gate(snapshot, self._memory), finder, observers.add)
             self._take(relay, snapshot)
             relay.trust = settings.tls and settings.tls.trust
             listeners = Listeners(relay, certificate and certificate[1])
             reach = Reach(lambda: self._checked(relay))
-            parts = _Parts(relay, listeners, log, observers, certificate and certificate[0], reach)
+            parts = _Parts(relay, listeners, log, observers, certificate and certificate[0], reach, ledger)
             await self._open_telemetry(stack, parts)
             addresses = [(address.host, address.port) for address in settings.listen]
             await listeners.open(addresses, proxied=settings.proxy_protocol)
@@ -114,9 +121,11 @@ class App:
             _log.info("stopped, %d connections cut", cut)
         return 0
 
-    async def _follow_store(self, stack: contextlib.AsyncExitStack) -> StoreWatch | None:
+    async def _follow_store(
+        self, stack: contextlib.AsyncExitStack, ledger: _Ledger | None, observers: Observers
+    ) -> StoreWatch | None:
         path = self._loaded.settings.store
-        if path is None:
+        if path is None or ledger is None:
             return None
         is_new = not path.exists()
         store = open_store(path)
@@ -126,7 +135,15 @@ class App:
         watch = StoreWatch(store, self._memory.book, look=store.look)
         await watch.start()
         stack.push_async_callback(watch.stop)
-        server = await serve_nudges(socket_beside(path), watch.sync)
+        await ledger.writer.start()
+        stack.push_async_callback(ledger.writer.stop)
+        _in_background(stack, ledger.writer.run())
+
+        async def flushed() -> None:
+            observers.flush()
+            await ledger.writer.flush()
+
+        server = await serve_nudges(socket_beside(path), watch.sync, flushed)
         if server is not None:
             stack.callback(server.close)
         return watch
@@ -158,7 +175,11 @@ class App:
         yield from self._counts.samples()
         yield from relay_samples(parts.relay, parts.listeners.tls, parts.reach.reached)
         if self._loaded.settings.store is not None:
-            yield from token_samples(self._memory.book, parts.relay.clock.at(monotonic()))
+            now = parts.relay.clock.at(monotonic())
+            yield from token_samples(self._memory.book, now)
+            if parts.ledger is not None:
+                is_writable = parts.ledger.writer.trouble is None
+                yield from parts.ledger.senders.samples(self._memory.book, now, is_writable=is_writable)
         yield Sample(metrics.RELOAD_SUCCESSFUL, not self._reload.failed)
         yield Sample(metrics.RELOAD_TIME, self._reload.taken_at)
         if parts.certificate is not None:
@@ -219,6 +240,14 @@ class App:
         ]
 
 
+@dataclass(frozen=True)
+class _Ledger:
+    """Who sends with which token: as it is seen, and as it is written."""
+
+    senders: Senders
+    writer: LedgerWriter
+
+
 @dataclass
 class _Parts:
     """The living parts that are looked at together."""
@@ -229,7 +258,14 @@ class _Parts:
     observers: Observers
     certificate: CertWatch | None
     reach: Reach
+    ledger: _Ledger | None
     listening: bool = False
+
+
+def _make_ledger(store: Path) -> _Ledger:
+    tally = Tally()
+    writer = LedgerWriter(ledger_beside(store), tally)
+    return _Ledger(Senders(tally, writer.wake), writer)
 
 
 def _in_background(stack: contextlib.AsyncExitStack, work: Coroutine[None, None, None]) -> None:

@@ -9,6 +9,7 @@ from proxy.gate.ask import ABSENT, BUSY, UNREADABLE, CheckPassword, FindToken, J
 from proxy.gate.credentials import ShownCertificate, ShownJwt, ShownPassword, ShownToken
 from proxy.gate.decision import Deny, Identity, Need, Reason
 from proxy.gate.limit import address_key, user_key
+from proxy.gate.reply import RETRY_AFTER_S
 from proxy.gate.snapshot import RouteKind, Way
 from proxy.tokens.token import TokenKind, TokenState, ended_at, is_accepted, state_at
 
@@ -37,12 +38,15 @@ _JWT_GRACE_S = 300.0
 class Authenticator:
     """Compiled for one Snapshot; the memory it looks into is the process's."""
 
-    __slots__ = ("_certified", "_decoys", "_guesses", "_identities", "_issuers", "_memory", "_per_user", "_snapshot")
+    __slots__ = (
+        "_certified", "_decoys", "_guesses", "_held", "_identities", "_issuers", "_memory", "_per_user", "_snapshot",
+    )  # fmt: skip
 
     def __init__(self, snapshot: Snapshot, memory: Memory) -> None:
         self._snapshot = snapshot
         self._memory = memory
         self._guesses = memory.meter("guesses", snapshot.bounds.guesses)
+        self._held = memory.meter("held", snapshot.bounds.held)
         self._per_user = memory.meter("guesses:user", snapshot.bounds.guesses_per_user)
         self._identities: dict[str, Identity] = {}
         self._certified: dict[tuple[str, ...], Identity] = {}
@@ -58,7 +62,7 @@ class Authenticator:
         if shown.__class__ is ShownToken:
             token = self._memory.book.find(shown.digest)
             if token is not None:
-                return self._known_token(route, token, now)
+                return self._known_token(route, token, ip, at, now)
             return self._unknown_token(route, shown, ip, at, facts)
         if isinstance(shown, ShownPassword):
             return self._password(route, shown, ip, at, facts)
@@ -68,10 +72,13 @@ class Authenticator:
             return self._certificate(route, shown, now)
         return Deny(Reason.BAD_CREDENTIAL, route)
 
-    def _known_token(self, route: Route, token: Token, now: float) -> Identity | Deny:
+    def _known_token(self, route: Route, token: Token, ip: str, at: float, now: float) -> Identity | Deny:
         identity = self._identities.get(token.id) or self._token_identity(token)
         if not is_accepted(token, now):
-            return Deny(self._ended(route, token, identity.way, now), route, identity=identity)
+            reason = self._ended(route, token, identity.way, now)
+            if reason is Reason.TOKEN_RETIRED:
+                return self._hold(route, identity, ip, at)
+            return Deny(reason, route, identity=identity)
         if identity.way not in route.ways:
             return Deny(Reason.NOT_ALLOWED, route, identity=identity)
         return identity
@@ -85,6 +92,11 @@ class Authenticator:
             # Nothing is let in, and nothing is lost: senders drop a batch on 401, and keep it on 503.
             return Reason.TOKEN_RETIRED
         return Reason.TOKEN_ENDED
+
+    def _hold(self, route: Route, identity: Identity, ip: str, at: float) -> Deny:
+        """Not now. It is no guess; but who asks too often, by token and address, is told the longest wait there is."""
+        is_fast = self._held.spend(f"{identity.token_id} {address_key(ip)}", at) > 0.0
+        return Deny(Reason.TOKEN_RETIRED, route, retry_after_s=RETRY_AFTER_S[1] if is_fast else 0.0, identity=identity)
 
     def _unknown_token(
         self, route: Route, shown: ShownToken, ip: str, at: float, facts: Mapping[Question, Answer]

@@ -63,7 +63,8 @@ _PHRASE = {
     501: "Not Implemented", 502: "Bad Gateway", 503: "Service Unavailable", 504: "Gateway Timeout",
     505: "HTTP Version Not Supported",
 }  # fmt: skip
-_RETRY_AFTER_S = (5.0, 30.0)
+#: The seconds that a sender may be told to wait. It takes them literally, and they block its shard: never under 5.
+RETRY_AFTER_S = (5.0, 30.0)
 
 
 def status_of(reason: Reason, route: Route | None) -> int:
@@ -90,7 +91,7 @@ def build_denial(deny: Deny, *, jitter: float, close: bool, head_only: bool) -> 
     elif status in {429, 502, 503, 504}:
         wait_s = deny.retry_after_s
         if route is not None and route.kind is RouteKind.REMOTE_WRITE:
-            wait_s = min(wait_s, _RETRY_AFTER_S[1])
+            wait_s = min(wait_s, RETRY_AFTER_S[1])
         fields.append(f"Retry-After: {_retry_after(wait_s, jitter)}")
     return status, build_answer(status, _TEXT[deny.reason][1], fields, close=close, head_only=head_only)
 
@@ -119,8 +120,8 @@ def build_local(reason: Reason, *, close: bool, head_only: bool) -> tuple[int, b
 
 
 def _retry_after(wait_s: float, jitter: float) -> int:
-    """Whole seconds: a sender takes it literally and it blocks its shard, so never under 5; see above for the most."""
-    low, high = _RETRY_AFTER_S
+    """Whole seconds, spread over that time; longer only where a limit says so."""
+    low, high = RETRY_AFTER_S
     return max(math.ceil(wait_s), round(low + (high - low) * jitter)) if wait_s <= high else math.ceil(wait_s)
 
 

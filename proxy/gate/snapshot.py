@@ -180,6 +180,8 @@ class Bounds:
     max_connections_per_ip: int = 2_000
     guesses: RateLimit = RateLimit(rate=10, interval_s=1.0, burst=20, by_identity=False)
     guesses_per_user: RateLimit = RateLimit(rate=1, interval_s=1.0, burst=30)
+    #: For a sender with a retired token. An agent of many shards asks in a burst, and then as Retry-After says.
+    held: RateLimit = RateLimit(rate=2, interval_s=1.0, burst=50, by_identity=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -103,6 +103,26 @@ STORE_READABLE = Metric("promgate_token_store_readable", "gauge", "1 if the toke
 TOKENS = Metric(
     "promgate_tokens", "gauge", "Tokens by what they are for and where they are in their life.", ("kind", "state")
 )
+SENDERS = Metric(
+    "promgate_senders",
+    "gauge",
+    "Senders seen within the last 5 minutes, by the state of the token that they showed last: who is `previous` has "
+    "not moved yet, who is `retired` is held or refused.",
+    ("state",),
+)
+LEDGER_SIGHTINGS = Metric(
+    "promgate_ledger_sightings", "gauge", "Pairs of a token and a sender that the ledger knows; 20000 at the most."
+)
+LEDGER_DROPPED = Metric(
+    "promgate_ledger_dropped_total",
+    "counter",
+    "Requests of senders for which the ledger had no room: `promgate token status` says WAIT for their names.",
+)
+LEDGER_WRITABLE = Metric(
+    "promgate_ledger_writable",
+    "gauge",
+    "1 if the ledger could be written last time; while it is 0, `promgate token status` says WAIT.",
+)
 RELOAD_SUCCESSFUL = Metric(
     "promgate_config_last_reload_successful", "gauge", "1 if the last configuration that was read was taken."
 )
@@ -125,7 +145,8 @@ BUILD = Metric("promgate_build_info", "gauge", "Always 1; the version is in the 
 METRICS = (
     REQUESTS, DURATION, REQUEST_BYTES, RESPONSE_BYTES, HELD, CONNECTIONS, TLS_HANDSHAKES, TLS_HANDSHAKING,
     UPSTREAM_CONNECTIONS, UPSTREAM_CONNECT_FAILURES, UPSTREAM_RETRIES, UPSTREAM_REACHABLE,
-    STORE_GENERATION, STORE_READABLE, TOKENS, RELOAD_SUCCESSFUL, RELOAD_TIME,
+    STORE_GENERATION, STORE_READABLE, TOKENS, SENDERS, LEDGER_SIGHTINGS, LEDGER_DROPPED, LEDGER_WRITABLE,
+    RELOAD_SUCCESSFUL, RELOAD_TIME,
     CERTIFICATE_END, CERTIFICATE_LOADS, CERTIFICATE_FAILED, LINES_LOST, BUILD,
 )  # fmt: skip
 

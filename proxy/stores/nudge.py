@@ -1,10 +1,12 @@
-"""How a command that changed the store waits until the running server uses the change.
+"""How a command waits for the running server: until it uses a change of the store, or has written its ledger.
 
 Beside `X.db` the server listens on the unix socket `X.db.sock`, mode 0600. One line each way:
 
     applied? N      have you applied generation N, or a later one? Read the store before you answer.
     applied M       the generation in use now
-    failed WHY      the store could not be read; what was known before is in use
+    flushed?        write all that you have seen of senders into the ledger
+    flushed         it is there
+    failed WHY      the store could not be read, and what was known before is in use; or the ledger could not be written
 
 A second server may run on the same store (a rolling restart): the first keeps the socket, and the second learns of
 changes by its poll alone, within its poll interval. The next server to start takes over the socket of one that is gone.
@@ -39,10 +41,13 @@ def socket_beside(store: Path) -> Path:
     return store.with_name(store.name + ".sock")
 
 
-async def serve_nudges(path: Path, applied: Callable[[int], Awaitable[int]]) -> asyncio.Server | None:
+async def serve_nudges(
+    path: Path, applied: Callable[[int], Awaitable[int]], flushed: Callable[[], Awaitable[None]] | None = None
+) -> asyncio.Server | None:
     """Answer nudges on the socket `path`; None if another living server does so already. Raises StoreError.
 
-    `applied(N)` makes sure that generation N is in use and returns the one that is (`StoreWatch.sync`).
+    `applied(N)` makes sure that generation N is in use and returns the one that is (`StoreWatch.sync`); `flushed()`
+    brings the ledger up to date. Either may raise StoreError.
     """
     import asyncio  # noqa: PLC0415 - 60 ms that a token command need not pay
 
@@ -54,7 +59,7 @@ async def serve_nudges(path: Path, applied: Callable[[int], Awaitable[int]]) -> 
         with closing(writer), suppress(ConnectionError):
             try:
                 async with asyncio.timeout(_ANSWER_TIMEOUT_S):
-                    reply = await _reply_to(reader, applied)
+                    reply = await _reply_to(reader, applied, flushed)
             except TimeoutError:
                 reply = f"failed the store did not answer within {_ANSWER_TIMEOUT_S:.0f} s"
             writer.write(f"{reply}\n".encode())
@@ -67,12 +72,34 @@ def nudge(path: Path, generation: int, timeout_s: float = 5.0) -> int | None:
 
     Raises StoreError if there is one, and it cannot say so in time.
     """
+    answer = _ask(path, f"applied? {generation}", timeout_s)
+    if answer is None:
+        return None
+    word, rest = answer
+    if word == "applied" and rest.isdecimal():
+        return int(rest)
+    raise StoreError(f"{path}: the server there could not take the change: {rest or 'it closed the connection'}")
+
+
+def ask_for_ledger(path: Path, timeout_s: float = 5.0) -> bool:
+    """Have the server on `path` write its ledger; False if no server is there. Raises StoreError if it could not."""
+    answer = _ask(path, "flushed?", timeout_s)
+    if answer is None:
+        return False
+    word, rest = answer
+    if word != "flushed":
+        raise StoreError(rest or f"{path}: the server there closed the connection")
+    return True
+
+
+def _ask(path: Path, question: str, timeout_s: float) -> tuple[str, str] | None:
+    """The first word of the answer, and the rest; None if no server is there."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as peer:
         peer.settimeout(timeout_s)
         try:
             with _short(path) as address:
                 peer.connect(address)
-            peer.sendall(f"applied? {generation}\n".encode())
+            peer.sendall(f"{question}\n".encode())
             with peer.makefile("rb") as answer:
                 line = answer.readline(_MAX_LINE).decode(errors="replace")
         except (FileNotFoundError, ConnectionRefusedError):
@@ -82,15 +109,20 @@ def nudge(path: Path, generation: int, timeout_s: float = 5.0) -> int | None:
         except OSError as error:
             raise StoreError(f"{path}: cannot ask the server there: {error.strerror}") from error
     word, _, rest = line.strip().partition(" ")
-    if word == "applied" and rest.isdecimal():
-        return int(rest)
-    raise StoreError(f"{path}: the server there could not take the change: {rest or 'it closed the connection'}")
+    return word, rest
 
 
-async def _reply_to(reader: asyncio.StreamReader, applied: Callable[[int], Awaitable[int]]) -> str:
+async def _reply_to(
+    reader: asyncio.StreamReader,
+    applied: Callable[[int], Awaitable[int]],
+    flushed: Callable[[], Awaitable[None]] | None,
+) -> str:
     try:
         line = await reader.readline()
         word, _, number = line.decode("ascii").strip().partition(" ")
+        if word == "flushed?" and flushed is not None:
+            await flushed()
+            return "flushed"
         if word != "applied?" or not number.isdecimal():
             return "failed not understood"
         return f"applied {await applied(int(number))}"

@@ -583,6 +583,21 @@ def test_held_senders_are_no_guessers():
     assert guesses(a_gate, bearer(b"wrong"), 1) == [BAD]
 
 
+def test_a_held_sender_that_asks_too_often_is_told_the_longest_wait_and_no_other_sender_is():
+    token, secret = minted("sender", accepted_until=NOW - 1)
+    a_gate = gate(tokens=[token, GRAFANA], bounds=Bounds(held=RateLimit(1, 1.0, 3)))
+
+    def waits(ip, at=AT):
+        denial = decide(a_gate, write(), bearer(secret), ip=ip, at=at)
+        status, fields, _ = answered(denial, jitter=0.0)
+        assert (denial.reason, status) == (Reason.TOKEN_RETIRED, 503)
+        return int(fields["Retry-After"])
+
+    assert [waits(IP) for _ in range(5)] == [5, 5, 5, 30, 30]
+    assert waits(OTHER_IP) == 5
+    assert waits(IP, AT + 3) == 5
+
+
 @pytest.mark.parametrize("shown", [bearer(b""), basic("a", b"x\0y"), jwt()])
 def test_what_no_way_takes_costs_nobody_anything(shown):
     route = replace(READ, ways=frozenset({Way.BASIC}))

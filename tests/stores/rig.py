@@ -11,6 +11,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,12 +39,12 @@ def build(directory: Path) -> Path:
 
 
 class Rig:
-    """A worker in which the calls below `directory` fail as told."""
+    """A worker in which the calls below `directory` fail as told, while `work` (`module:function`) does its own."""
 
-    def __init__(self, library: Path, directory: Path) -> None:
+    def __init__(self, library: Path, directory: Path, work: str = "proxy.cli:main") -> None:
         self._directory = directory
         self._worker = subprocess.Popen(
-            [sys.executable, "-m", "tests.stores.rig", str(directory)],
+            [sys.executable, "-m", "tests.stores.rig", str(directory), work],
             cwd=ROOT,
             env={**os.environ, "LD_PRELOAD": str(library)},
             stdin=subprocess.PIPE,
@@ -60,10 +61,12 @@ class Rig:
         self._worker.communicate(timeout=10)
 
 
-def serve(directory: str) -> None:
-    from proxy.cli import main, token  # noqa: PLC0415 - token: only to have it imported before the forks
+def serve(directory: str, work: str) -> None:
+    from proxy.cli import token  # noqa: PLC0415 - only to have it imported before the forks
 
     assert token
+    module, _, function = work.partition(":")
+    main = getattr(import_module(module), function)
     library = ctypes.CDLL(None)
     results = os.dup(1)
     for line in sys.stdin:
@@ -88,4 +91,4 @@ def serve(directory: str) -> None:
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1])
+    serve(*sys.argv[1:])

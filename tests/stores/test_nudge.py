@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from proxy.stores.nudge import nudge, serve_nudges, socket_beside
+from proxy.stores.nudge import ask_for_ledger, nudge, serve_nudges, socket_beside
 from proxy.tokens.ports import StoreError
 from tests.stores.loops import on_both_loops, run
 
@@ -258,3 +258,37 @@ def test_a_stranger_on_the_socket_is_not_believed(path, answer):
         with pytest.raises(StoreError, match="could not take the change"):
             nudge(path, 1)
         thread.join()
+
+
+@on_both_loops
+def test_a_command_waits_until_the_ledger_is_written(loop, path):
+    async def main():
+        flushed = []
+
+        async def flush():
+            flushed.append(True)
+            if len(flushed) == 2:
+                raise StoreError("the disk\nis full")
+
+        server = await serve_nudges(path, Applier(), flush)
+        assert await asyncio.to_thread(ask_for_ledger, path) is True
+        assert await ask(path, 7) == 7
+        with pytest.raises(StoreError, match=r"^the disk is full$"):
+            await asyncio.to_thread(ask_for_ledger, path)
+        server.close()
+
+    run(loop, main)
+
+
+def test_no_server_writes_no_ledger(path):
+    assert ask_for_ledger(path) is False
+
+
+def test_a_server_that_keeps_no_ledger_says_so(path):
+    async def main():
+        server = await serve_nudges(path, Applier())
+        with pytest.raises(StoreError, match="not understood"):
+            await asyncio.to_thread(ask_for_ledger, path)
+        server.close()
+
+    asyncio.run(main())
