@@ -6,13 +6,12 @@ import json
 import os
 import signal
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.kit.fetch import Answer, bearer, fetch
+from tests.kit.http_server import HttpServer, Reply
 from tests.kit.promgate import Promgate, deliver, write_route
 from tests.kit.wait import wait_for
 from tests.login.issuer import Issuer, ec_key, jwk
@@ -22,24 +21,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-class _Receiver(BaseHTTPRequestHandler):
-    def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
-        self.send_response(204)
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
 @pytest.fixture
 def receiver() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), _Receiver) as server:
-        thread = Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    with HttpServer(lambda _: Reply(204)) as server:
+        yield server.base
 
 
 def _times(ends_in_s: float) -> dict[str, float]:

@@ -7,7 +7,6 @@ import os
 import signal
 import time
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ import pytest
 import yaml
 
 from tests.kit.fetch import ask, connect, fetch
+from tests.kit.http_server import HttpServer, Reply
 from tests.kit.promgate import Promgate
 from tests.kit.wait import wait_for
 
@@ -27,32 +27,10 @@ EACH_S = 0.5
 CLIENTS = 4
 
 
-class _Upstream(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self) -> None:
-        self.send_response(200)
-        self.send_header("Content-Length", "2")
-        self.end_headers()
-        self.wfile.write(b"ok")
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 128
-
-
 @pytest.fixture
 def upstream() -> Iterator[str]:
-    with _Server(("127.0.0.1", 0), _Upstream) as server:
-        thread = Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    with HttpServer(lambda _: Reply(body=b"ok")) as server:
+        yield server.base
 
 
 def _open_route(upstream: str, name: str = "open", path: str = "/open") -> dict[str, Any]:

@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.kit.counter import CounterTarget, losses, wait_stored
+from tests.kit.agent_site import agent_site
+from tests.kit.counter import losses, wait_stored
 from tests.kit.fetch import bearer, fetch
-from tests.kit.prometheus import Agent, Receiver
-from tests.kit.promgate import Promgate, deliver, token_id, write_route
+from tests.kit.promgate import deliver, token_id
 from tests.kit.remote_write import HEADERS, build_body
 from tests.kit.wait import wait_for
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tests.kit.promgate import Promgate
 
 pytestmark = pytest.mark.real
 
@@ -25,44 +27,26 @@ OVERLAP_S = 2.0
 
 
 def test_ten_rotations_in_a_minute_lose_nothing(tmp_path: Path) -> None:
-    token_file = tmp_path / "token"
-    with Receiver(tmp_path / "receiver") as receiver:
-        config = {
-            "tokens": {"overlap_period": f"{OVERLAP_S:g}s", "retry_grace": "1h"},
-            "routes": [write_route(f"http://127.0.0.1:{receiver.port}")],
-        }
-        promgate = Promgate(tmp_path / "promgate", config)
-        secrets = [promgate.token("create", "agent")]
-        deliver(secrets[0], token_file)
-        with (
-            promgate,
-            CounterTarget() as target,
-            Agent(
-                tmp_path / "agent",
-                target=target.address,
-                url=promgate.write_url,
-                credentials_file=token_file,
-                ca_file=promgate.ca_file,
-            ) as agent,
-        ):
-            _wait_sent(promgate, secrets[0])
-            for _ in range(ROTATIONS):
-                next_at = target.served + SCRAPES_BETWEEN
-                secrets.append(promgate.token("rotate", "agent"))
-                rotated_at = time.monotonic()
-                deliver(secrets[-1], token_file)
-                _wait_sent(promgate, secrets[-1])
-                _wait_held(promgate, secrets[-2], rotated_at)
-                target.wait_served(next_at)
-            wait_stored(receiver, target.served)
+    with agent_site(tmp_path, {"overlap_period": f"{OVERLAP_S:g}s", "retry_grace": "1h"}) as site:
+        promgate, secrets = site.promgate, [site.secret]
+        _wait_sent(promgate, secrets[0])
+        for _ in range(ROTATIONS):
+            next_at = site.target.served + SCRAPES_BETWEEN
+            secrets.append(promgate.token("rotate", "agent"))
+            rotated_at = time.monotonic()
+            deliver(secrets[-1], site.token_file)
+            _wait_sent(promgate, secrets[-1])
+            _wait_held(promgate, secrets[-2], rotated_at)
+            site.target.wait_served(next_at)
+        wait_stored(site.receiver, site.target.served)
 
-            assert losses(receiver) == []
-            assert agent.given_up == 0
-            of_agent = [line for line in promgate.requests() if line["agent"].startswith("Prometheus/")]
-            assert {line["identity"] for line in of_agent} == {"token:agent"}
-            # Nothing but success and "not now": the hold, had the agent been late with a token.
-            assert {line["status"] for line in of_agent} <= {204, 503}
-            assert {line["token"] for line in of_agent if line["status"] == 204} == {token_id(s) for s in secrets}
+        assert losses(site.receiver) == []
+        assert site.agent.given_up == 0
+        of_agent = [line for line in promgate.requests() if line["agent"].startswith("Prometheus/")]
+        assert {line["identity"] for line in of_agent} == {"token:agent"}
+        # Nothing but success and "not now": the hold, had the agent been late with a token.
+        assert {line["status"] for line in of_agent} <= {204, 503}
+        assert {line["token"] for line in of_agent if line["status"] == 204} == {token_id(s) for s in secrets}
 
 
 def _wait_sent(promgate: Promgate, secret: str) -> None:

@@ -138,6 +138,14 @@ def ask(a_gate, request, shown=None, *, ip=IP, at=AT, now=NOW, answers=()):
     return decision, questions
 
 
+def guess(a_gate, request, shown, answer, *, ip=IP, at=AT):
+    """(the decision, the questions) where the gate may ask or not; each question gets the same answer."""
+    decision, questions = ask(a_gate, request, shown, ip=ip, at=at)
+    if questions:
+        decision = a_gate.decide(request, shown, ip, at, NOW, dict.fromkeys(questions, answer))
+    return decision, questions
+
+
 def decide(*args, **kwargs):
     return ask(*args, **kwargs)[0]
 

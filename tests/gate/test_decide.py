@@ -36,6 +36,7 @@ from tests.gate.play import (
     claims,
     decide,
     gate,
+    guess,
     head,
     jwt,
     minted,
@@ -498,14 +499,7 @@ def test_a_reload_does_not_forgive():
 
 def guesses(a_gate, shown, count, answer=None, request=None, **kwargs):
     """The reasons of `count` guesses; `answer` is given where the gate asks."""
-    reasons = []
-    for _ in range(count):
-        decision, questions = ask(a_gate, request or read(), shown, **kwargs)
-        if questions:
-            facts = {questions[0]: answer}
-            decision = a_gate.decide(request or read(), shown, kwargs.get("ip", IP), kwargs.get("at", AT), NOW, facts)
-        reasons.append(decision.reason)
-    return reasons
+    return [guess(a_gate, request or read(), shown, answer, **kwargs)[0].reason for _ in range(count)]
 
 
 BAD, MANY = Reason.BAD_CREDENTIAL, Reason.TOO_MANY_GUESSES

@@ -18,7 +18,6 @@ from proxy.gate.snapshot import Bounds, RateLimit, Telling, Way
 from tests.gate.play import (
     AT,
     GRAFANA_SECRET,
-    NOW,
     READ,
     SENDER_SECRET,
     SNAPSHOT,
@@ -31,6 +30,7 @@ from tests.gate.play import (
     claims,
     decide,
     gate,
+    guess,
     head,
     jwt,
     read,
@@ -189,12 +189,10 @@ PER_USER = Bounds(
 )
 
 
-def guess(a_gate, user, number, at=AT):
+def guess_at(a_gate, user, number, at=AT):
+    """The n-th wrong password for this user, from an n-th address."""
     shown = basic(user, b"wrong%d" % number)
-    ip = f"192.0.2.{number}"
-    decision, questions = ask(a_gate, read(), shown, ip=ip, at=at)
-    if questions:
-        decision = a_gate.decide(read(), shown, ip, at, NOW, {questions[0]: False})
+    decision, questions = guess(a_gate, read(), shown, False, ip=f"192.0.2.{number}", at=at)
     return decision.reason, len(questions)
 
 
@@ -202,10 +200,10 @@ def guess(a_gate, user, number, at=AT):
 def test_guesses_at_one_user_from_everywhere(user):
     """The same for who exists and who does not: a 429 tells nothing of that."""
     a_gate = gate(bounds=PER_USER)
-    reasons = [guess(a_gate, user, number) for number in range(5)]
+    reasons = [guess_at(a_gate, user, number) for number in range(5)]
     assert reasons == [(Reason.BAD_CREDENTIAL, 1)] * 2 + [(MANY, 0)] * 3
-    assert guess(a_gate, "bob", 9) == (Reason.BAD_CREDENTIAL, 1)
-    assert guess(a_gate, user, 9, at=AT + 60) == (Reason.BAD_CREDENTIAL, 1)
+    assert guess_at(a_gate, "bob", 9) == (Reason.BAD_CREDENTIAL, 1)
+    assert guess_at(a_gate, user, 9, at=AT + 60) == (Reason.BAD_CREDENTIAL, 1)
 
 
 def test_who_is_known_is_never_locked_out():
@@ -213,11 +211,11 @@ def test_who_is_known_is_never_locked_out():
     decide(a_gate, read(), ann, answers=[True])
     for later in (0.0, 30.0, 90_000.0):
         for number in range(9):
-            guess(a_gate, "ann", number, at=AT + later)
+            guess_at(a_gate, "ann", number, at=AT + later)
         fresh = [] if later < 60 else [True]
         assert isinstance(decide(a_gate, read(), ann, at=AT + later, answers=fresh), Forward)
         assert decide(a_gate, read(), bearer(GRAFANA_SECRET), at=AT + later).__class__ is Forward
-        assert guess(a_gate, "ann", 8, at=AT + later)[0] is MANY
+        assert guess_at(a_gate, "ann", 8, at=AT + later)[0] is MANY
 
 
 def test_who_is_stopped_by_address_charges_no_user():

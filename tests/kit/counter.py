@@ -3,61 +3,32 @@
 from __future__ import annotations
 
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
+from tests.kit.http_server import HttpServer, Reply, Request
 from tests.kit.wait import wait_for
 
 if TYPE_CHECKING:
     from tests.kit.prometheus import Receiver
 
 
-class CounterTarget:
+class CounterTarget(HttpServer):
     """A scrape target with one series, `name`. `served` is the last integer it gave out."""
 
     def __init__(self, name: str = "kit_counter_total") -> None:
+        super().__init__(self._scrape)
         self.name = name
         self.served = 0
         self._lock = threading.Lock()
-        target = self
 
-        class Scrape(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                body = target.scrape().encode()
-                self.send_response(200)
-                self.send_header("Content-Type", "text/plain; version=0.0.4")
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Scrape)
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True)
-
-    def scrape(self) -> str:
+    def _scrape(self, _: Request) -> Reply:
         with self._lock:
             self.served += 1
-            return f"# TYPE {self.name} counter\n{self.name} {self.served}\n"
+            return Reply(body=f"# TYPE {self.name} counter\n{self.name} {self.served}\n".encode())
 
     def wait_served(self, number: int) -> None:
         """Wait until the counter has given out `number`: at one scrape a second, a measure of time too."""
         wait_for(lambda: self.served >= number, f"scrape {number} of {self.name}", timeout_s=60.0)
-
-    @property
-    def address(self) -> str:
-        host, port = self._server.server_address[:2]
-        return f"{host!s}:{port}"
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
 
 
 def stored(receiver: Receiver, name: str = "kit_counter_total") -> list[int]:

@@ -7,64 +7,32 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Self
-from urllib.parse import urlsplit
 
 from tests.kit.fetch import fetch
+from tests.kit.http_server import HttpServer, Reply, Request
 
 #: Not handed on: they speak of one connection only (RFC 9110, section 7.6.1), or are made anew.
 _OWN = frozenset({"connection", "host", "content-length"})
 
 
-class FaultSwitch:
-    """Relays POSTs to `upstream` (a base URL). `fault`: the status to answer instead, or None."""
+class FaultSwitch(HttpServer):
+    """Relays requests to `upstream` (a base URL without a path). `fault`: the status to answer instead, or None."""
 
     def __init__(self, upstream: str) -> None:
+        super().__init__(self._answer)
         self.fault: int | None = None
         self.answered: Counter[int] = Counter()
+        self._upstream = upstream
         self._lock = threading.Lock()
-        switch = self
-        where = urlsplit(upstream)
 
-        class Relay(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                status, answer = switch.fault, b"as switched\n"
-                if status is None:
-                    kept = {name: value for name, value in self.headers.items() if name.lower() not in _OWN}
-                    url = f"{where.scheme}://{where.netloc}{self.path}"
-                    status, _, answer = fetch(url, method="POST", body=body, headers=kept)
-                switch.count(status)
-                self.send_response(status)
-                if status != 204:
-                    self.send_header("Content-Length", str(len(answer)))
-                self.end_headers()
-                self.wfile.write(answer)
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Relay)
-        self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True)
-
-    def count(self, status: int) -> None:
+    def _answer(self, request: Request) -> Reply:
+        if self.fault is not None:
+            reply = Reply(self.fault, b"as switched\n")
+        else:
+            kept = {name: value for name, value in request.headers.items() if name.lower() not in _OWN}
+            url = self._upstream + request.path
+            relayed = fetch(url, method=request.method, body=request.body, headers=kept)
+            reply = Reply(relayed.status, relayed.body)
         with self._lock:
-            self.answered[status] += 1
-
-    @property
-    def base(self) -> str:
-        host, port = self._server.server_address[:2]
-        return f"http://{host!s}:{port}"
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+            self.answered[reply.status] += 1
+        return reply

@@ -13,27 +13,22 @@ import time
 from contextlib import closing
 
 import pytest
+import yaml
 
 from proxy.stores.sqlite import open_store
 from proxy.tokens.ports import StoreError
 from proxy.tokens.secret import digest
 from proxy.tokens.token import ACCEPTED, TokenState, state_at
+from tests.kit.promgate import write_route
 from tests.stores.rig import KILL, ROOT, TORN, Rig, build
 
-CONFIG = """
-version: 1
-listen: [127.0.0.1:9443]
-tokens: {store: "sqlite:///state/promgate.db"}
-insecure_plaintext: true
-routes:
-  - name: write
-    path: /api/v1/write
-    methods: [POST]
-    upstream: http://127.0.0.1:9090
-    kind: remote_write
-    auth: [write_token]
-    allow: [write]
-"""
+CONFIG = yaml.safe_dump(
+    {
+        "listen": ["127.0.0.1:9443"],
+        "tokens": {"store": "sqlite:///state/promgate.db"},
+        "routes": [write_route("http://127.0.0.1:9090")],
+    }
+)
 
 FAULTS = {"kill": KILL, "torn": TORN} | {name: getattr(errno, name) for name in ("ENOSPC", "EIO", "EROFS")}
 

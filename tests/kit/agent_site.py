@@ -1,0 +1,48 @@
+"""The headline's stage: a counter, an agent that scrapes it, promgate, and a receiver that keeps what came through."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from tests.kit.counter import CounterTarget
+from tests.kit.prometheus import Agent, Receiver
+from tests.kit.promgate import Promgate, deliver, write_route
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+
+class AgentSite(NamedTuple):
+    """All of it running; `token_file` is where the agent reads its token, `secret` the one that lies there at first."""
+
+    receiver: Receiver
+    promgate: Promgate
+    target: CounterTarget
+    agent: Agent
+    token_file: Path
+    secret: str
+
+
+@contextmanager
+def agent_site(directory: Path, tokens: Mapping[str, Any] | None = None) -> Iterator[AgentSite]:
+    """An agent with a token of the name `agent`, delivering; `tokens` is that section of promgate's configuration."""
+    token_file = directory / "token"
+    with Receiver(directory / "receiver") as receiver:
+        routes = [write_route(f"http://127.0.0.1:{receiver.port}")]
+        promgate = Promgate(directory / "promgate", {"tokens": dict(tokens or {}), "routes": routes})
+        secret = promgate.token("create", "agent")
+        deliver(secret, token_file)
+        with (
+            promgate,
+            CounterTarget() as target,
+            Agent(
+                directory / "agent",
+                target=target.address,
+                url=promgate.write_url,
+                credentials_file=token_file,
+                ca_file=promgate.ca_file,
+            ) as agent,
+        ):
+            yield AgentSite(receiver, promgate, target, agent, token_file, secret)

@@ -1,0 +1,82 @@
+"""A small HTTP server in a thread, for what no package has: a target that counts, a switch, one fixed answer."""
+
+from __future__ import annotations
+
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from email.message import Message
+
+
+class Request(NamedTuple):
+    """One request as it came, its body whole."""
+
+    method: str
+    path: str
+    headers: Message
+    body: bytes
+
+
+class Reply(NamedTuple):
+    """What is answered; a body is framed by its length."""
+
+    status: int = 200
+    body: bytes = b""
+    content_type: str = "text/plain; version=0.0.4"
+
+
+class HttpServer:
+    """Answers each request with `answer(request)`, on a free loopback port, one thread a connection."""
+
+    def __init__(self, answer: Callable[[Request], Reply]) -> None:
+        self._server = _Server(("127.0.0.1", 0), _handler(answer))
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True)
+
+    @property
+    def address(self) -> str:
+        """`host:port`."""
+        host, port = self._server.server_address[:2]
+        return f"{host!s}:{port}"
+
+    @property
+    def base(self) -> str:
+        return f"http://{self.address}"
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True  # a kept-alive connection does not hold the end up
+    request_queue_size = 128
+
+
+def _handler(answer: Callable[[Request], Reply]) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def _answer(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            reply = answer(Request(self.command, self.path, self.headers, body))
+            self.send_response(reply.status)
+            if reply.status != 204:
+                self.send_header("Content-Type", reply.content_type)
+                self.send_header("Content-Length", str(len(reply.body)))
+            self.end_headers()
+            self.wfile.write(reply.body)
+
+        do_GET = do_POST = do_DELETE = _answer  # noqa: N815 - the names that http.server looks for
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    return Handler
