@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import ssl
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from tests.containers import images
 from tests.containers.engine import ROOT
-from tests.kit.fetch import Answer, bearer, fetch
+from tests.kit.fetch import Answer, basic, bearer, fetch
 from tests.kit.process import free_port
 from tests.kit.remote_write import HEADERS, build_body
 from tests.kit.wait import wait_for
@@ -159,15 +158,15 @@ def _running(engine: Engine) -> Iterator[Stack]:
 def _check_doors(stack: Stack, password: str, token: str) -> None:
     for path in ("/prometheus/api/v1/query?query=up", "/alertmanager/api/v2/status"):
         # Both start slower than promgate, which says 502 until they listen.
-        wait_for(partial(stack.answers_ok, path, _basic("admin", password)), f"200 for {path}")
+        wait_for(partial(stack.answers_ok, path, basic("admin", password)), f"200 for {path}")
         assert stack.get(path).status == 401
-        assert stack.get(path, _basic("admin", password[:-1])).status == 401
+        assert stack.get(path, basic("admin", password[:-1])).status == 401
         assert stack.get(path, bearer(token)).status == 403
     assert stack.get("/-/healthy").status == 200
     assert stack.push(token, "container_probe") == 204
     assert stack.push(token[:-1], "container_probe") == 401
     query = "/prometheus/api/v1/query?query=container_probe"
-    answer = json.loads(stack.get(query, _basic("admin", password)).body)
+    answer = json.loads(stack.get(query, basic("admin", password)).body)
     assert len(answer["data"]["result"]) == 1, answer
     print("ok    right credential 200, none or a wrong one 401, a write token 403; a pushed sample is there")
 
@@ -250,7 +249,7 @@ def _check_restart(stack: Stack, password: str, token: str) -> None:
     stack.engine.podman("start", container)
     stack.wait_healthy()
     assert stack.inside(*sums) == before
-    assert stack.get("/prometheus/api/v1/query?query=up", _basic("admin", password)).status == 200
+    assert stack.get("/prometheus/api/v1/query?query=up", basic("admin", password)).status == 200
     assert stack.push(token, "container_restart") == 204
     print("ok    the second start keeps every secret")
 
@@ -285,10 +284,6 @@ def _kill_first_start(engine: Engine, volume: str, delay_s: float) -> bool:
     pairs = {f"certs/{name}.{end}" for name in ("ca", "server") for end in ("crt", "key")}
     assert names == pairs | {"certs", "promgate.db", "admin.password", "users.htpasswd", "agent.token"}, names
     return code == "137"
-
-
-def _basic(user: str, password: str) -> dict[str, str]:
-    return {"Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()}
 
 
 def _install_compose(engine: Engine) -> Path:

@@ -8,10 +8,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.kit.fetch import Answer, answers_ok, bearer, fetch
-from tests.kit.process import Process, free_port
+from tests.kit.fetch import Answer, bearer, fetch
 from tests.kit.promgate import Promgate, write_route
 from tests.kit.remote_write import HEADERS, build_body
+from tests.kit.styled import STYLES, styled_alertmanager, styled_prometheus
 from tests.kit.wait import wait_for
 
 if TYPE_CHECKING:
@@ -19,39 +19,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.real
 
-#: What the program is started with, what it then answers below, and what the route takes off.
-STYLES = {
-    "kept": (["--web.external-url=https://127.0.0.1/PREFIX"], "/PREFIX", False),
-    "stripped": (["--web.external-url=https://127.0.0.1/PREFIX", "--web.route-prefix=/"], "", True),
-    "stripped, and the program knows nothing of it": ([], "", True),
-}
 every_style = pytest.mark.parametrize("style", STYLES)
-
-
-class Program(Process):
-    """A Debian program on a free port, told of its prefix as `style` says."""
-
-    def __init__(self, directory: Path, command: str, config: str, storage: str, style: str, prefix: str) -> None:
-        directory.mkdir()
-        flags, below, self.strips = STYLES[style]
-        self.port = free_port()
-        (directory / "config.yml").write_text(config)
-        ready = f"http://127.0.0.1:{self.port}{below.replace('PREFIX', prefix)}/-/ready"
-        super().__init__(
-            [
-                command,
-                f"--config.file={directory / 'config.yml'}",
-                f"{storage}={directory / 'data'}",
-                f"--web.listen-address=127.0.0.1:{self.port}",
-                *(flag.replace("PREFIX", prefix) for flag in flags),
-            ],
-            directory / "log",
-            lambda: answers_ok(ready),
-        )
-
-    @property
-    def upstream(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
 
 
 def follow(promgate: Promgate, path: str) -> tuple[Answer, list[str]]:
@@ -68,18 +36,11 @@ def follow(promgate: Promgate, path: str) -> tuple[Answer, list[str]]:
 
 @every_style
 def test_prometheus(tmp_path: Path, style: str) -> None:
-    program = Program(tmp_path / "prometheus", "prometheus", "", "--storage.tsdb.path", style, "prometheus")
-    program.command.append("--web.enable-remote-write-receiver")
-    reads: dict[str, object] = {
-        "name": "prometheus",
-        "path": "/prometheus",
-        "upstream": program.upstream,
-        "auth": ["none"],
-    }
+    program = styled_prometheus(tmp_path / "prometheus", style)
     writes = write_route(program.upstream)
     if program.strips:
-        reads["strip_prefix"], writes["strip_prefix"] = True, "/prometheus"
-    with program, Promgate(tmp_path / "promgate", {"routes": [reads, writes]}) as promgate:
+        writes["strip_prefix"] = "/prometheus"
+    with program, Promgate(tmp_path / "promgate", {"routes": [program.route(), writes]}) as promgate:
         for start in ("/prometheus", "/prometheus/", "/prometheus/graph"):
             page, places = follow(promgate, start)
             assert page.status == 200
@@ -101,19 +62,8 @@ def test_prometheus(tmp_path: Path, style: str) -> None:
 
 @every_style
 def test_alertmanager(tmp_path: Path, style: str) -> None:
-    config = "route: {receiver: nobody}\nreceivers: [{name: nobody}]\n"
-    program = Program(
-        tmp_path / "alertmanager", "prometheus-alertmanager", config, "--storage.path", style, "alertmanager"
-    )
-    program.command.append("--cluster.listen-address=")
-    route = {
-        "name": "alertmanager",
-        "path": "/alertmanager",
-        "upstream": program.upstream,
-        "auth": ["none"],
-        "strip_prefix": program.strips,
-    }
-    with program, Promgate(tmp_path / "promgate", {"routes": [route]}) as promgate:
+    program = styled_alertmanager(tmp_path / "alertmanager", style)
+    with program, Promgate(tmp_path / "promgate", {"routes": [program.route()]}) as promgate:
         page, places = follow(promgate, "/alertmanager/")
         assert page.status == 200
         assert all(place.startswith("/alertmanager/") for place in places)

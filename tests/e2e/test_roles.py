@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import signal
 from typing import TYPE_CHECKING
 
-import bcrypt
 import pytest
 
 from tests.kit.alertmanager import Alertmanager
-from tests.kit.fetch import Answer, fetch
+from tests.kit.fetch import Answer, basic, fetch
 from tests.kit.promgate import Promgate
+from tests.kit.users import htpasswd, write_private
 from tests.kit.wait import wait_for
 
 if TYPE_CHECKING:
@@ -32,21 +31,10 @@ ALERTS = [{"labels": {"alertname": "Noise"}}]
 USERS = ("viewer", "silencer", "notifier", "admin")
 
 
-def htpasswd(*users: str) -> str:
-    """The lines that `htpasswd -B` makes; each password is its user's name."""
-    hashes = {user: bcrypt.hashpw(user.encode(), bcrypt.gensalt(4)).decode() for user in users}
-    return "".join(f"{user}:$2y${hashed[4:]}\n" for user, hashed in hashes.items())
-
-
-def write_private(path: Path, text: str) -> None:
-    path.write_text(text)
-    path.chmod(0o600)
-
-
 def ask(promgate: Promgate, user: str, method: str, path: str, body: object = None) -> Answer:
     headers = {"Content-Type": "application/json"}
     if user:
-        headers["Authorization"] = "Basic " + base64.b64encode(f"{user}:{user}".encode()).decode()
+        headers |= basic(user, user)
     sent = None if body is None else json.dumps(body).encode()
     url = f"{promgate.base}/alertmanager{path}"
     return fetch(url, method=method, body=sent, headers=headers, ca_file=promgate.ca_file)
@@ -54,7 +42,6 @@ def ask(promgate: Promgate, user: str, method: str, path: str, body: object = No
 
 def test_roles_of_alertmanager(tmp_path: Path) -> None:
     directory = tmp_path / "promgate"
-    directory.mkdir()
     write_private(directory / "users", htpasswd(*USERS))
     with Alertmanager(tmp_path / "am") as alertmanager:
         route = {
@@ -86,7 +73,6 @@ def test_roles_of_alertmanager(tmp_path: Path) -> None:
 
 def test_sighup_reads_the_htpasswd_file_again(tmp_path: Path) -> None:
     directory = tmp_path / "promgate"
-    directory.mkdir()
     write_private(directory / "users", htpasswd("admin"))
     with Alertmanager(tmp_path / "am") as alertmanager:
         upstream = f"http://127.0.0.1:{alertmanager.port}"

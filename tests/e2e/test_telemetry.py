@@ -77,6 +77,9 @@ def test_a_real_prometheus_scrapes_it_and_counts_right(tmp_path: Path) -> None:
 
             page = _page(telemetry)
             _look_at(page)
+            kept = {one["metric"]["__name__"] for one in receiver.query('{job="scraped"}')}
+            shown = {re.sub(r"_bucket$|_sum$|_count$", "", name) for name in kept}
+            assert set(re.findall(r"^# TYPE (\S+) ", page, re.MULTILINE)) <= shown
             for word in (secret, fresh, token_id(secret), token_id(fresh), "agent", str(tmp_path)):
                 assert word not in page
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import http.client
 import ssl
 from typing import TYPE_CHECKING, NamedTuple
@@ -68,6 +69,11 @@ def fetch(
 def bearer(token: str) -> dict[str, str]:
     """The header that shows a token."""
     return {"Authorization": f"Bearer {token}"}
+
+
+def basic(user: str, password: str) -> dict[str, str]:
+    """The header that shows a user name and a password."""
+    return {"Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()}
 
 
 def answers_ok(url: str, ca_file: Path | None = None) -> bool:

@@ -12,26 +12,36 @@ from tests.kit.fetch import answers_ok, fetch
 from tests.kit.process import Process, free_port
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
 
 class Receiver(Process):
     """Prometheus with its remote-write receiver under /prometheus. `kill` and `start` keep port and data.
 
-    With `scrapes` (`host:port`) it scrapes that each second, as job `scraped`.
+    With `scrapes` (`host:port`, or a whole scrape config) it scrapes that each second, as job `scraped`. `config` is
+    the rest of its configuration (`alerting`, `rule_files`).
     """
 
-    def __init__(self, directory: Path, port: int | None = None, *, scrapes: str | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        port: int | None = None,
+        *,
+        scrapes: str | Mapping[str, Any] | None = None,
+        config: Mapping[str, Any] | None = None,
+    ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.port = port or free_port()
         self.base = f"http://127.0.0.1:{self.port}/prometheus"
         self.write_url = f"{self.base}/api/v1/write"
-        config = directory / "receiver.yml"
-        job = {"job_name": "scraped", "scrape_interval": "1s", "static_configs": [{"targets": [scrapes]}]}
-        config.write_text(yaml.safe_dump({"scrape_configs": [job] if scrapes else []}))
+        config_file = directory / "receiver.yml"
+        what = {"static_configs": [{"targets": [scrapes]}]} if isinstance(scrapes, str) else dict(scrapes or {})
+        job = {"job_name": "scraped", "scrape_interval": "1s", **what}
+        config_file.write_text(yaml.safe_dump({"scrape_configs": [job] if scrapes else [], **(config or {})}))
         command = [
             "prometheus",
-            f"--config.file={config}",
+            f"--config.file={config_file}",
             f"--storage.tsdb.path={directory / 'data'}",
             f"--web.listen-address=127.0.0.1:{self.port}",
             "--web.enable-remote-write-receiver",
