@@ -28,6 +28,7 @@ from proxy.observe.access_log import AccessLog
 from proxy.observe.metrics import RequestCounts, Sample, token_samples
 from proxy.observe.observers import Observers
 from proxy.observe.senders import Senders
+from proxy.pki.certificates import Certificates
 from proxy.pki.watch import CertWatch
 from proxy.process import prepare_process
 from proxy.relay.context import RelayContext
@@ -81,7 +82,7 @@ class App:
         """Serve until SIGTERM or SIGINT; the exit code. OSError, StoreError or PairError: it could not be started."""
         snapshot, settings = self._loaded.snapshot, self._loaded.settings
         async with contextlib.AsyncExitStack() as stack:
-            certificate = self._load_certificate()
+            certificate = self._load_certificates()
             log = AccessLog(settings.access_log.file, settings.access_log.format)
             stack.callback(log.close)
             ledger = None if settings.store is None else _make_ledger(settings.store)
@@ -104,9 +105,7 @@ class App:
             await listeners.open(addresses, proxied=settings.proxy_protocol)
             parts.listening = True
             if certificate is not None:
-                watched = certificate[0]
-                use = lambda context: listeners.use(context, trust_changed=watched.trust_changed)  # noqa: E731
-                _in_background(stack, watched.run(use))
+                _in_background(stack, certificate[0].run(listeners.use))
             _in_background(stack, _sweep(parts))
             _in_background(stack, reach.run())
             _in_background(stack, follow(lambda: [pool.files for pool in relay.pools.values() if pool.files]))
@@ -148,12 +147,14 @@ class App:
             stack.callback(server.close)
         return watch
 
-    def _load_certificate(self) -> tuple[CertWatch, ssl.SSLContext] | None:
+    def _load_certificates(self) -> tuple[Certificates, ssl.SSLContext] | None:
         tls = self._loaded.settings.tls
         if tls is None:
             return None
-        watch = CertWatch(tls.cert_file, tls.key_file, _TLS_VERSIONS[tls.min_version], tls.trust)
-        return watch, watch.load()
+        lowest = _TLS_VERSIONS[tls.min_version]
+        pairs = [(tls.cert_file, tls.key_file), *tls.others]
+        certificates = Certificates([CertWatch(cert, key, lowest, tls.trust) for cert, key in pairs])
+        return certificates, certificates.load()
 
     async def _open_telemetry(self, stack: contextlib.AsyncExitStack, parts: _Parts) -> None:
         """Before the public listeners, and closed after them: a drain can be watched to its end."""
@@ -256,7 +257,7 @@ class _Parts:
     listeners: Listeners
     log: AccessLog
     observers: Observers
-    certificate: CertWatch | None
+    certificate: Certificates | None
     reach: Reach
     ledger: _Ledger | None
     listening: bool = False

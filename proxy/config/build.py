@@ -100,12 +100,14 @@ def _build_tls(config: Config, report: Report, base: Path, *, open_files: bool) 
     written = config.tls_server_config
     if written is None:
         return None
-    at = written.at
     trust = _build_trust(written, report, base, open_files=open_files)
-    tls = Tls(base / written.cert_file, base / written.key_file, written.min_version, trust)
-    if open_files and report.is_sound(f"{at}.cert_file", f"{at}.key_file"):
-        files.check_key_pair(tls.cert_file, tls.key_file, at, report)
-    return tls
+    pairs = [(written.at, base / written.cert_file, base / written.key_file)]
+    pairs += [(each.at, base / each.cert_file, base / each.key_file) for each in written.certificates]
+    for place, cert_file, key_file in pairs if open_files else ():
+        if report.is_sound(f"{place}.cert_file", f"{place}.key_file"):
+            files.check_key_pair(cert_file, key_file, place, report)
+    (_, cert_file, key_file), *others = pairs
+    return Tls(cert_file, key_file, written.min_version, trust, tuple((cert, key) for _, cert, key in others))
 
 
 def _build_trust(

@@ -43,12 +43,16 @@ if TYPE_CHECKING:
 
 
 class Tls(NamedTuple):
-    """Certificate and key of the listeners; `min_version` is TLS12 or TLS13. `trust` None: clients show none."""
+    """Certificates of the listeners; `min_version` is TLS12 or TLS13. `trust` None: clients show none.
+
+    `others` are more pairs of certificate and key, each for the names in it.
+    """
 
     cert_file: Path
     key_file: Path
     min_version: str
     trust: ClientTrust | None = None
+    others: tuple[tuple[Path, Path], ...] = ()
 
 
 class AccessLog(NamedTuple):

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from proxy.config.shape import REQUIRED, ListOf, Refused, Section, choice, option
+from proxy.config.shape import REQUIRED, ListOf, Refused, Section, Table, choice, option
 from proxy.config.words import FILE, TEXT
 
 _OLD_TLS = "RFC 8996 ends TLS 1.0 and 1.1; write TLS12 or TLS13"
 _UNVERIFIED = "Python's ssl cannot ask for a certificate without verifying it; write VerifyClientCertIfGiven"
+
+
+class CertificateOf(Section):
+    """A certificate for the DNS names in it: whoever asks for one of them (SNI) gets it. Changed files are taken."""
+
+    cert_file: str = option(FILE, REQUIRED, "Certificate chain in PEM, the server's own certificate first.")
+    key_file: str = option(FILE, REQUIRED, "Private key in PEM, without a passphrase.")
 
 
 class TlsServerConfig(Section):
@@ -14,6 +21,11 @@ class TlsServerConfig(Section):
 
     cert_file: str = option(FILE, REQUIRED, "Certificate chain in PEM, the server's own certificate first.")
     key_file: str = option(FILE, REQUIRED, "Private key in PEM, without a passphrase.")
+    certificates: tuple[CertificateOf, ...] = option(
+        ListOf(Table(CertificateOf)),
+        [],
+        "More certificates, each for its names. Who asks for another name gets `cert_file`. (promgate's own key.)",
+    )
     min_version: str = option(
         choice("TLS12", "TLS13", but={"TLS10": _OLD_TLS, "TLS11": _OLD_TLS}), "TLS12", "Lowest version of TLS taken."
     )

@@ -1,37 +1,33 @@
 """A certificate pair, and the authorities of clients, replaced while they serve: new ones are taken, bad ones never.
 
-The files are looked at each second (stat, so that the symlink swaps of Kubernetes and certbot are seen), in a thread,
-since a mount may hang. A pair is loaded when two looks in a row saw the same files: who writes the certificate first
-and the key a moment later is not accused of a mismatch. So a new pair is served within three seconds.
+The files are looked at each second by `certificates` (stat, so that the symlink swaps of Kubernetes and certbot are
+seen), in a thread, since a mount may hang. A pair is loaded when two looks in a row saw the same files: who writes the
+certificate first and the key a moment later is not accused of a mismatch. So a new pair is served within three seconds.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from proxy.pki.context import PairError, build_server_context
-from proxy.pki.validity import find_not_after
+from proxy.pki.validity import find_dns_names, find_not_after
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable
 
     from proxy.gate.snapshot import ClientTrust
 
 log = logging.getLogger("promgate.pki")
 
-POLL_S: Final = 1.0
-
 
 class CertWatch:
-    """Watches one pair: `load` builds the first context, `run` those of the pairs that follow.
+    """Watches one pair: `load` builds the first context, `poll` those of the pairs that follow.
 
     `trust` says which client certificates are asked for; its files are watched with the pair.
-    `failed`, `loaded` and `not_after` are for metrics: whether the files
-    as they are now could not be loaded, how many pairs have been, and when the served one ends (unix seconds).
+    `failed`, `loaded` and `not_after` are for metrics: whether the files as they are now could not be loaded, how many
+    pairs have been, and when the served one ends (unix seconds). `names` are the hosts it stands for.
     """
 
     def __init__(
@@ -40,8 +36,6 @@ class CertWatch:
         key_file: Path,
         min_version: ssl.TLSVersion,
         trust: ClientTrust | None = None,
-        *,
-        poll_s: float = POLL_S,
     ) -> None:
         self.cert_file = cert_file
         self.key_file = key_file
@@ -53,7 +47,7 @@ class CertWatch:
         self.failed = False
         self.loaded = 0
         self.not_after: float | None = None
-        self._poll_s = poll_s
+        self.names: list[str] = []
         self._seen: _Stamps | None = None  # at the last look
         self._judged: _Stamps | None = None  # loaded, or found bad
 
@@ -63,20 +57,13 @@ class CertWatch:
         self._seen = self._judged = self._look()
         context = build_server_context(self.cert_file, self.key_file, self.min_version, self._trust)
         self.trust_changed, self._trusted = self._trusted not in ((), self._judged[2:]), self._judged[2:]
-        self.not_after = find_not_after(self.cert_file.read_text("ascii", "replace"))
+        text = self.cert_file.read_text("ascii", "replace")
+        self.not_after, self.names = find_not_after(text), find_dns_names(text)
         self.loaded += 1
         return context
 
-    async def run(self, take: Callable[[ssl.SSLContext], None]) -> None:
-        """Watch until cancelled; `take` is called in the event loop with each new context."""
-        while True:
-            await asyncio.sleep(self._poll_s)
-            context = await asyncio.to_thread(self._poll)
-            if context is not None:
-                take(context)
-
-    def _poll(self) -> ssl.SSLContext | None:
-        """One look: the context of a new pair that is at rest, if there is one and it is good."""
+    def poll(self) -> ssl.SSLContext | None:
+        """One look: the context of a new pair that is at rest, if there is one and it is good. Blocks."""
         before, now = self._seen, self._look()
         self._seen = now
         if now != before or now == self._judged:

@@ -38,7 +38,7 @@ class Listeners:
             else None
         )
 
-    def use(self, context: ssl.SSLContext, *, trust_changed: bool = False) -> None:
+    def use(self, context: ssl.SSLContext, trust_changed: bool) -> None:  # noqa: FBT001 - the shape of Certificates.run's `take`
         """Take a new certificate, or new authorities: handshakes that begin from now on see them."""
         if self.tls is not None:
             self.tls.context = context

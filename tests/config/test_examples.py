@@ -24,8 +24,8 @@ def test_example(example, tmp_path, certs):
     shutil.copy(example, directory)
     (directory / "id.example.net.jwks.json").write_text('{"keys": [{"kty": "EC", "crv": "P-256"}]}')
     (directory / "users.htpasswd").write_text("eve:$2y$10$sudAnJyWmIO4YC8l5y.rSekVPzG7eMlH8TUTSP0YnaQgLkS5Q4XUi\n")
-    for made, name in (("server.crt", "ca.crt"), ("server.crt", "promgate.crt"), ("server.key", "promgate.key")):
-        shutil.copy(certs / made, tmp_path / "certs" / name)
+    for name in ("ca.crt", "promgate.crt", "promgate.key", "alerts.crt", "alerts.key"):
+        shutil.copy(certs / f"server.{name[-3:]}", tmp_path / "certs" / name)
     (tmp_path / "certs" / "ca.crl").write_text("-----BEGIN X509 CRL-----\n")
     for name in ("alertmanager.password", "mimir.token"):
         (directory / name).write_text("secret\n")

@@ -9,10 +9,10 @@ TLS12 = ssl.TLSVersion.TLSv1_2
 TLS13 = ssl.TLSVersion.TLSv1_3
 
 
-def shake_hands(server, client):
+def shake_hands(server, client, name="localhost"):
     """Both ends of a handshake in memory."""
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
-    ends = [client.wrap_bio(to_client, to_server, server_hostname="localhost")]
+    ends = [client.wrap_bio(to_client, to_server, server_hostname=name)]
     ends.append(server.wrap_bio(to_server, to_client, server_side=True))
     for end in (0, 1, 0, 1):
         try:

@@ -5,6 +5,7 @@ import ssl
 
 import pytest
 
+from proxy.pki.certificates import Certificates
 from proxy.pki.context import PairError
 from proxy.pki.watch import CertWatch
 from tests.pki.test_context import client_of, shake_hands
@@ -26,9 +27,10 @@ def copy(made, name, directory, *, only=("crt", "key")):
 @contextlib.asynccontextmanager
 async def watching(directory):
     taken = asyncio.Queue()
-    watch = CertWatch(directory / "tls.crt", directory / "tls.key", ssl.TLSVersion.TLSv1_2, poll_s=POLL_S)
-    taken.put_nowait(watch.load())
-    task = asyncio.create_task(watch.run(taken.put_nowait))
+    watch = CertWatch(directory / "tls.crt", directory / "tls.key", ssl.TLSVersion.TLSv1_2)
+    certificates = Certificates([watch], poll_s=POLL_S)
+    taken.put_nowait(certificates.load())
+    task = asyncio.create_task(certificates.run(lambda context, _: taken.put_nowait(context)))
     try:
         yield watch, taken
     finally:

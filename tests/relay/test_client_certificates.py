@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 
 from proxy.gate.snapshot import ClientTrust, Route, RouteKind, Rule, Upstream, Way
 from proxy.pki.authority import Leaf, issue, make_authority
+from proxy.pki.certificates import Certificates
 from proxy.pki.context import PairError, build_server_context
 from proxy.pki.watch import CertWatch
 from tests.relay.stage import OK, answering, both_loops, get, on_a_loop, stage, until, upstream
@@ -72,14 +73,13 @@ def certified_routes(port):
 async def relaying(pki, a_trust):
     """A relay with TLS whose certificate and trust are watched."""
     pair = pki / "ours" / "localhost.crt", pki / "ours" / "localhost.key"
-    watch = CertWatch(*pair, ssl.TLSVersion.TLSv1_2, a_trust, poll_s=POLL_S)
+    certificates = Certificates([CertWatch(*pair, ssl.TLSVersion.TLSv1_2, a_trust)], poll_s=POLL_S)
     roles = {"cert:CN=grafana": frozenset({"viewer"}), "cert:CN=prometheus": frozenset({"viewer"})}
     async with upstream(answering(OK)) as origin:
         change = lambda snapshot: replace(snapshot, roles=roles, routes=certified_routes(origin.port))  # noqa: E731
-        async with stage(origin.port, context=watch.load(), change=change) as relay:
+        async with stage(origin.port, context=certificates.load(), change=change) as relay:
             relay.context.trust = a_trust
-            use = lambda context: relay.listeners.use(context, trust_changed=watch.trust_changed)  # noqa: E731
-            watching = asyncio.create_task(watch.run(use))
+            watching = asyncio.create_task(certificates.run(relay.listeners.use))
             try:
                 yield relay
             finally:

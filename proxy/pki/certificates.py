@@ -1,0 +1,86 @@
+"""All certificates of a listener: one for everybody, and others for the names that they stand for (SNI, RFC 6066 3).
+
+Who asks for a name that none has gets the first: what it does not stand for, the client refuses by itself. All ask the
+same of clients, so a choice by name changes nothing of who is let in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from proxy.pki.context import PairError
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable, Sequence
+
+    from proxy.pki.watch import CertWatch
+
+
+POLL_S: Final = 1.0
+
+
+class Certificates:
+    """`load` once, then `run`. The first of `watches` is the one for everybody."""
+
+    def __init__(self, watches: Sequence[CertWatch], *, poll_s: float = POLL_S) -> None:
+        self._watches = watches
+        self._poll_s = poll_s
+        self._by_name: dict[str, ssl.SSLContext] = {}
+        self._contexts: list[ssl.SSLContext] = []
+
+    @property
+    def not_after(self) -> float | None:
+        """When the first of them ends, in unix seconds."""
+        return min((watch.not_after for watch in self._watches if watch.not_after is not None), default=None)
+
+    @property
+    def loaded(self) -> int:
+        return sum(watch.loaded for watch in self._watches)
+
+    @property
+    def failed(self) -> bool:
+        return any(watch.failed for watch in self._watches)
+
+    def load(self) -> ssl.SSLContext:
+        """The context to listen with; blocks; raises PairError."""
+        self._contexts = [watch.load() for watch in self._watches]
+        for watch in self._watches[1:]:
+            if not watch.names:
+                raise PairError(f"{watch.cert_file}: stands for no DNS name, so nobody could ask for it: issue it anew")
+        return self._build()
+
+    async def run(self, take: Callable[[ssl.SSLContext, bool], None]) -> None:
+        """Watch until cancelled; `take` is called in the event loop with each new context.
+
+        And with whether clients are judged by other authorities, or another list of the revoked, from now on.
+        """
+        while True:
+            await asyncio.sleep(self._poll_s)
+            fresh = await asyncio.to_thread(lambda: [watch.poll() for watch in self._watches])
+            if any(fresh):
+                self._contexts = [new or old for new, old in zip(fresh, self._contexts, strict=True)]
+                changed = any(new and watch.trust_changed for new, watch in zip(fresh, self._watches, strict=True))
+                take(self._build(), changed)
+
+    def _build(self) -> ssl.SSLContext:
+        """The first context, which hands a handshake over to the one whose certificate has the name."""
+        first = self._contexts[0]
+        by_name: dict[str, ssl.SSLContext] = {}
+        for watch, context in zip(self._watches, self._contexts, strict=True):
+            for name in watch.names:
+                by_name.setdefault(name, context)
+        self._by_name = by_name
+        if len(self._contexts) > 1:
+            first.sni_callback = self._choose
+        return first
+
+    def _choose(self, connection: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> None:
+        context = self._find(name.lower()) if name else None
+        if context is not None:
+            connection.context = context
+
+    def _find(self, name: str) -> ssl.SSLContext | None:
+        """By the name itself, else by a wildcard in the place of its first label (RFC 6125 6.4.3)."""
+        return self._by_name.get(name) or self._by_name.get(f"*.{name.partition('.')[2]}")
