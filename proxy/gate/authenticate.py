@@ -84,9 +84,11 @@ class Authenticator:
         return identity
 
     def _ended(self, route: Route, token: Token, way: Way, now: float) -> Reason:
-        if state_at(token, now) is TokenState.REVOKED:
-            return Reason.TOKEN_REVOKED
         held = route.kind is RouteKind.REMOTE_WRITE and way in route.ways
+        if state_at(token, now) is TokenState.REVOKED:
+            # Strangers know it, but its own sender has data to keep until it is given the successor.
+            is_leaked = token.held_until is not None and now < token.held_until
+            return Reason.TOKEN_LEAKED if held and is_leaked else Reason.TOKEN_REVOKED
         ended = ended_at(token) or 0.0
         if held and now < ended + self._snapshot.token_rules.retry_grace_s:
             # Nothing is let in, and nothing is lost: senders drop a batch on 401, and keep it on 503.

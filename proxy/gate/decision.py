@@ -30,6 +30,7 @@ class Reason(enum.StrEnum):
     IDENTITY_UNFIT = "identity_unfit"
     NO_TENANT = "no_tenant"
     TOKEN_RETIRED = "token_retired"  # noqa: S105
+    TOKEN_LEAKED = "token_leaked"  # noqa: S105
     TOKEN_ENDED = "token_ended"  # noqa: S105
     TOKEN_REVOKED = "token_revoked"  # noqa: S105
     JWT_EXPIRED = "jwt_expired"

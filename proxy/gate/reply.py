@@ -37,6 +37,7 @@ _TEXT: dict[Reason, tuple[int, str]] = {
     Reason.IDENTITY_UNFIT: (403, "promgate: this identity's name cannot be told to the upstream; use one in ASCII"),
     Reason.NO_TENANT: (403, "promgate: this identity has no tenant here"),
     Reason.TOKEN_RETIRED: (503, "promgate: this token was replaced; give this sender the new one to let its data flow"),
+    Reason.TOKEN_LEAKED: (503, "promgate: this token was replaced; give this sender the new one to let its data flow"),
     Reason.JWT_EXPIRED: (503, "promgate: this token has just expired; send a fresh one"),
     Reason.CERTIFICATE_ENDED: (401, "promgate: this connection's certificate has ended; connect again with a good one"),
     Reason.STORE_EMPTY: (503, "promgate: no token is known here yet; create one with 'promgate token create'"),

@@ -141,6 +141,8 @@ LINES_LOST = Metric(
 )
 BUILD = Metric("promgate_build_info", "gauge", "Always 1; the version is in the label.", ("version",))
 
+_HOLDS = frozenset({Reason.TOKEN_RETIRED, Reason.TOKEN_LEAKED})
+
 #: In the order of the page.
 METRICS = (
     REQUESTS, DURATION, REQUEST_BYTES, RESPONSE_BYTES, HELD, CONNECTIONS, TLS_HANDSHAKES, TLS_HANDSHAKING,
@@ -199,7 +201,7 @@ class RequestCounts:
             held = 0
             for (reason, status), count in route.answers.items():
                 yield Sample(REQUESTS, count, (name, reason, str(status)))
-                held += count if reason == Reason.TOKEN_RETIRED else 0
+                held += count if reason in _HOLDS else 0
             yield Sample(DURATION, Distribution(tuple(accumulate(route.buckets)), route.seconds), (name,))
             yield Sample(REQUEST_BYTES, route.bytes_in, (name,))
             yield Sample(RESPONSE_BYTES, route.bytes_out, (name,))

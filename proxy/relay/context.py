@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from typing import TYPE_CHECKING, Protocol
 
+from proxy.clock import Clock
 from proxy.gate.edits import IDENTITY_FIELDS
 from proxy.gate.limit import address_key
 from proxy.relay.balance import Balance
@@ -32,22 +32,6 @@ class Finder(Protocol):
     """Finds the answers to the gate's questions."""
 
     async def answer(self, question: Question) -> Answer: ...
-
-
-class Clock:
-    """Unix time that no step of the machine's clock can move: anchored once, then monotonic.
-
-    The deadlines of an overlap are wall-clock times; a clock set an hour back must not lengthen one.
-    """
-
-    __slots__ = ("_offset",)
-
-    def __init__(self) -> None:
-        self._offset = time.time() - time.monotonic()
-
-    def at(self, monotonic: float) -> float:
-        """The unix time of a monotonic reading."""
-        return monotonic + self._offset
 
 
 class RelayContext:

@@ -11,16 +11,18 @@ from proxy.tokens.ports import Conflict
 
 if TYPE_CHECKING:
     from proxy.tokens.ports import Change
+    from proxy.tokens.rotation import Rotation
     from proxy.tokens.token import Token
 
 
-def admit(change: Change, there: tuple[Token, ...]) -> None:
+def admit(change: Change, there: tuple[Token, ...], rotations: tuple[Rotation, ...]) -> None:
     """Return if `change` may be written over what is `there` under its name; raise otherwise."""
     if there != change.expect:
         raise Conflict(
             f"another process changed {change.name} at the same moment; nothing was done: look at "
             f"`promgate token show {change.name}` and run the command again if it is still wanted"
         )
+    _admit_entry(change, rotations)
     after = {token.id: token for token in there}
     for token in change.put:
         old = after.get(token.id)
@@ -30,12 +32,43 @@ def admit(change: Change, there: tuple[Token, ...]) -> None:
             raise ValueError(f"token {token.id} of {change.name} is revoked for good")
         if old is not None and (old.digest, old.kind, old.minted_at) != (token.digest, token.kind, token.minted_at):
             raise ValueError(f"token {token.id} of {change.name} cannot become another one")
+        if old is not None and _is_prolonged(old, token):
+            raise ValueError(f"the overlap of token {token.id} of {change.name} cannot be prolonged")
         after[token.id] = token
     current = [t for t in after.values() if t.current_from is not None and t.accepted_until is None]
     if sum(token.revoked_at is None for token in current) > 1:
         raise ValueError(f"{change.name} would have two current tokens")
 
 
+def _admit_entry(change: Change, rotations: tuple[Rotation, ...]) -> None:
+    """The journal: one open rotation for a name, whose lease is still the writer's."""
+    entry = change.entry
+    if entry is None:
+        return
+    if entry.put.name != change.name or any(receipt.rotation != entry.put.id for receipt in entry.receipts):
+        raise ValueError(f"a change of {change.name} cannot write into the journal of another")
+    there = next((rotation for rotation in rotations if rotation.id == entry.put.id), None)
+    others = any(rotation.is_open for rotation in rotations if rotation.id != entry.put.id)
+    if there != entry.expect or (others and entry.put.is_open):
+        raise Conflict(
+            f"another process drives the rotation of {change.name}; nothing was done: `promgate token status "
+            f"{change.name}` tells how far it is"
+        )
+
+
+def _is_prolonged(old: Token, new: Token) -> bool:
+    """Past the bound that was fixed when it stepped down. A roll back, which ends the overlap, sets no new bound."""
+    if old.accepted_until is None or new.accepted_until is None:
+        return False
+    bound = old.accepted_until if old.max_until is None else max(old.accepted_until, old.max_until)
+    return new.accepted_until > bound or (new.max_until is not None and new.max_until > bound)
+
+
 def clash(name: str) -> Conflict:
     """An id or digest that exists elsewhere: by chance (2**-47 for an id), or a secret taken in twice."""
     return Conflict(f"a token with this id or secret exists already; nothing was done to {name}: run the command again")
+
+
+def taken(name: str, rotation_id: str) -> Conflict:
+    """A rotation with this id exists already, of another name."""
+    return Conflict(f"rotation {rotation_id} is one of another name; nothing was done to {name}: choose another --id")

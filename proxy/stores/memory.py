@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING
 
-from proxy.stores.admit import admit, clash
-from proxy.tokens.ports import Changes
+from proxy.stores.admit import admit, clash, taken
+from proxy.tokens.ports import Changes, Story
 
 if TYPE_CHECKING:
-    from proxy.tokens.ports import Change
+    from proxy.tokens.ports import Change, Receipt
+    from proxy.tokens.rotation import Rotation
     from proxy.tokens.token import Token
 
 
@@ -20,6 +21,8 @@ class MemoryStore:
         self._lock = threading.Lock()
         self._generation = 0
         self._rows: dict[str, tuple[int, Token]] = {}
+        self._rotations: dict[str, Rotation] = {}
+        self._receipts: list[Receipt] = []
 
     def changes_since(self, generation: int) -> Changes:
         with self._lock:
@@ -38,16 +41,39 @@ class MemoryStore:
         with self._lock:
             return next((token for _, token in self._rows.values() if token.digest == digest), None)
 
+    def story(self, name: str) -> Story:
+        with self._lock:
+            return Story(name, self._named(name), self._rotations_of(name))
+
+    def rotation(self, rotation_id: str) -> Rotation | None:
+        with self._lock:
+            return self._rotations.get(rotation_id)
+
+    def recent_rotations(self, limit: int) -> list[Rotation]:
+        with self._lock:
+            newest = list(reversed(self._rotations.values()))
+        return [rotation for place, rotation in enumerate(newest) if place < limit or rotation.is_open]
+
+    def receipts(self, rotation_id: str) -> list[Receipt]:
+        with self._lock:
+            return [receipt for receipt in self._receipts if receipt.rotation == rotation_id]
+
     def commit(self, change: Change) -> int:
         with self._lock:
             there = self._named(change.name)
-            admit(change, there)
+            admit(change, there, self._rotations_of(change.name))
+            entry = change.entry
+            if entry is not None and entry.expect is None and entry.put.id in self._rotations:
+                raise taken(change.name, entry.put.id)
             known = {token.id for token in there}
             added = [token for token in change.put if token.id not in known]
             digests = {token.digest for _, token in self._rows.values()}
             if any(token.id in self._rows or token.digest in digests for token in added):
                 raise clash(change.name)
-            self._generation += 1
+            if entry is not None:
+                self._rotations[entry.put.id] = entry.put
+                self._receipts += entry.receipts
+            self._generation += bool(change.put)
             for token in change.put:
                 self._rows[token.id] = (self._generation, token)
             return self._generation
@@ -57,3 +83,6 @@ class MemoryStore:
 
     def _named(self, name: str) -> tuple[Token, ...]:
         return tuple(token for _, token in self._rows.values() if token.name == name)
+
+    def _rotations_of(self, name: str) -> tuple[Rotation, ...]:
+        return tuple(rotation for rotation in self._rotations.values() if rotation.name == name)

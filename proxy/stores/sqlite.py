@@ -14,57 +14,20 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from proxy.stores import place
-from proxy.stores.admit import admit, clash
-from proxy.tokens.ports import Changes, StoreError
-from proxy.tokens.token import Token, TokenKind
+from proxy.stores import place, sqlite_rows, sqlite_schema
+from proxy.stores.admit import admit, clash, taken
+from proxy.stores.sqlite_rows import Senseless
+from proxy.stores.sqlite_schema import Newer
+from proxy.tokens.ports import Changes, StoreError, Story
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from proxy.tokens.ports import Change
+    from proxy.tokens.ports import Change, Receipt
+    from proxy.tokens.rotation import Rotation
+    from proxy.tokens.token import Token
 
-_APPLICATION_ID = 0x70676174  # "pgat": tells `file` and us whose database it is
-_SCHEMA_VERSION = 1
 _BUSY_TIMEOUT_S = 3.0
-
-# The index and the trigger repeat rules of `admit`, so that they hold for whatever else opens the file.
-_SCHEMA = """
-CREATE TABLE meta (one INTEGER PRIMARY KEY CHECK (one = 1), generation INTEGER NOT NULL);
-INSERT INTO meta VALUES (1, 0);
-CREATE TABLE token (
-    seq INTEGER PRIMARY KEY AUTOINCREMENT,
-    id TEXT NOT NULL UNIQUE,
-    name TEXT NOT NULL,
-    kind TEXT NOT NULL,
-    digest BLOB NOT NULL UNIQUE CHECK (length(digest) = 32),
-    scheme TEXT NOT NULL,
-    minted_at REAL NOT NULL,
-    current_from REAL,
-    accepted_until REAL,
-    expires_at REAL,
-    revoked_at REAL,
-    generation INTEGER NOT NULL
-);
-CREATE INDEX token_by_name ON token (name);
-CREATE INDEX token_by_generation ON token (generation);
-CREATE UNIQUE INDEX one_current ON token (name)
-    WHERE current_from IS NOT NULL AND accepted_until IS NULL AND revoked_at IS NULL;
-CREATE TRIGGER revoked_for_good BEFORE UPDATE ON token
-    WHEN OLD.revoked_at IS NOT NULL AND NEW.revoked_at IS NOT OLD.revoked_at
-    BEGIN SELECT RAISE(ABORT, 'a revocation is for good'); END;
-"""
-
-_SELECT = """
-SELECT id, name, kind, digest, scheme, minted_at, current_from, accepted_until, expires_at, revoked_at FROM token
-"""
-_INSERT = """
-INSERT INTO token (id, name, kind, digest, scheme, minted_at, current_from, accepted_until, expires_at, revoked_at,
-                   generation) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-"""
-_UPDATE = """
-UPDATE token SET current_from = ?, accepted_until = ?, expires_at = ?, revoked_at = ?, generation = ? WHERE id = ?
-"""
 
 #: Primary result code -> what it means for the operator (https://www.sqlite.org/rescode.html).
 _ADVICE = {
@@ -101,10 +64,30 @@ class SqliteStore:
         self._db = _connect(path)
         try:
             self._file = _identity(path)
-            _check_contents(path, self._db)
+            self._check()
         except BaseException:
             self._db.close()
             raise
+
+    def _check(self) -> None:
+        """Refuse what is no whole store of ours, and bring an older one up to date."""
+        version = sqlite_schema.version_of(self._db)
+        if version is None:
+            raise StoreError(f"{self.path}: {_ADVICE[sqlite3.SQLITE_NOTADB]}")
+        # 30 ms for 20,000 tokens. An index that lost an entry would answer "no such token".
+        (verdict,) = self._db.execute("PRAGMA integrity_check(1)").fetchone()
+        if verdict != "ok":
+            raise StoreError(f"{self.path}: {_ADVICE[sqlite3.SQLITE_CORRUPT]} ({verdict.splitlines()[-1]})")
+        (mode,) = self._db.execute("PRAGMA journal_mode = WAL").fetchone()
+        if mode != "wal":
+            raise StoreError(
+                f"{self.path}: its disk takes no write-ahead log (SQLite stays in mode {mode}): take another disk"
+            )
+        if self._db.execute("SELECT count(*) FROM meta").fetchone() != (1,):
+            raise StoreError(f"{self.path}: {_ADVICE[sqlite3.SQLITE_CORRUPT]} (it has lost its generation)")
+        if version < sqlite_schema.VERSION:
+            with self._transaction("BEGIN IMMEDIATE") as db:
+                sqlite_schema.migrate(db)
 
     def look(self) -> object:
         """A sign that differs once something was committed: two stat calls, for a look five times a second."""
@@ -129,20 +112,54 @@ class SqliteStore:
         with self._transaction("BEGIN"):
             return next(iter(self._tokens("WHERE digest = ?", digest)), None)
 
+    def story(self, name: str) -> Story:
+        with self._transaction("BEGIN") as db:
+            return Story(name, self._tokens("WHERE name = ? ORDER BY seq", name), sqlite_rows.rotations_of(db, name))
+
+    def rotation(self, rotation_id: str) -> Rotation | None:
+        with self._transaction("BEGIN") as db:
+            return sqlite_rows.rotation(db, rotation_id)
+
+    def recent_rotations(self, limit: int) -> list[Rotation]:
+        with self._transaction("BEGIN") as db:
+            return sqlite_rows.recent_rotations(db, limit)
+
+    def receipts(self, rotation_id: str) -> list[Receipt]:
+        with self._transaction("BEGIN") as db:
+            return sqlite_rows.receipts(db, rotation_id)
+
     def commit(self, change: Change) -> int:
         with self._transaction("BEGIN IMMEDIATE") as db:
             there = self._tokens("WHERE name = ? ORDER BY seq", change.name)
-            admit(change, there)
-            generation = _generation(db) + 1
+            admit(change, there, sqlite_rows.rotations_of(db, change.name))
+            if change.entry is not None:
+                self._write(db, change)
+            generation = _generation(db)
+            if not change.put:
+                return generation
+            generation += 1
             db.execute("UPDATE meta SET generation = ?", (generation,))
             known = {token.id for token in there}
             for token in sorted(change.put, key=lambda token: token.id not in known):
-                times = (token.current_from, token.accepted_until, token.expires_at, token.revoked_at)
                 if token.id in known:
-                    db.execute(_UPDATE, (*times, generation, token.id))
-                else:
-                    _insert(db, token, generation)
+                    sqlite_rows.update_token(db, token, generation)
+                    continue
+                try:
+                    sqlite_rows.insert_token(db, token, generation)
+                except sqlite3.IntegrityError as error:
+                    raise clash(token.name) from error
         return generation
+
+    def _write(self, db: sqlite3.Connection, change: Change) -> None:
+        entry = change.entry
+        assert entry is not None
+        if entry.expect is not None:
+            sqlite_rows.update_rotation(db, entry.put)
+        elif sqlite_rows.rotation(db, entry.put.id) is not None:
+            raise taken(change.name, entry.put.id)
+        else:
+            sqlite_rows.insert_rotation(db, entry.put)
+        sqlite_rows.insert_receipts(db, entry.receipts)
 
     def close(self) -> None:
         with self._lock, _told(self.path):
@@ -173,34 +190,7 @@ class SqliteStore:
 
     def _tokens(self, where: str, value: object) -> tuple[Token, ...]:
         """By `seq`, they stand in the order of minting, whatever the clock said at that time."""
-        rows = self._db.execute(f"{_SELECT} {where}", (value,))
-        return tuple(_token(self.path, row) for row in rows)
-
-
-def _token(path: Path, row: tuple[object, ...]) -> Token:
-    token_id, name, kind, digest, scheme, minted_at, *times = row
-    if (
-        isinstance(token_id, str)
-        and isinstance(name, str)
-        and kind in TokenKind._value2member_map_
-        and isinstance(digest, bytes)
-        and isinstance(scheme, str)
-        and isinstance(minted_at, float)
-        and all(at is None or isinstance(at, float) for at in times)
-    ):
-        return Token(token_id, name, TokenKind(kind), digest, scheme, minted_at, *times)  # type: ignore[arg-type]
-    raise StoreError(f"{path}: {_ADVICE[sqlite3.SQLITE_CORRUPT]} (token {token_id!r} makes no sense)")
-
-
-def _insert(db: sqlite3.Connection, token: Token, generation: int) -> None:
-    values = (
-        token.id, token.name, token.kind.value, token.digest, token.scheme, token.minted_at,
-        token.current_from, token.accepted_until, token.expires_at, token.revoked_at, generation,
-    )  # fmt: skip
-    try:
-        db.execute(_INSERT, values)
-    except sqlite3.IntegrityError as error:
-        raise clash(token.name) from error
+        return sqlite_rows.tokens(self._db, where, value)
 
 
 def _generation(db: sqlite3.Connection) -> int:
@@ -239,27 +229,6 @@ def _connect(path: Path) -> sqlite3.Connection:
     return db
 
 
-def _check_contents(path: Path, db: sqlite3.Connection) -> None:
-    (application,) = db.execute("PRAGMA application_id").fetchone()
-    (version,) = db.execute("PRAGMA user_version").fetchone()
-    if application != _APPLICATION_ID or version < 1:
-        raise StoreError(f"{path}: {_ADVICE[sqlite3.SQLITE_NOTADB]}")
-    if version > _SCHEMA_VERSION:
-        raise StoreError(
-            f"{path}: was written by a newer promgate (schema {version}, this one knows {_SCHEMA_VERSION}): run that "
-            "version, or restore a backup made before the upgrade"
-        )
-    # 30 ms for 20,000 tokens. An index that lost an entry would answer "no such token".
-    (verdict,) = db.execute("PRAGMA integrity_check(1)").fetchone()
-    if verdict != "ok":
-        raise StoreError(f"{path}: {_ADVICE[sqlite3.SQLITE_CORRUPT]} ({verdict.splitlines()[-1]})")
-    (mode,) = db.execute("PRAGMA journal_mode = WAL").fetchone()
-    if mode != "wal":
-        raise StoreError(f"{path}: its disk takes no write-ahead log (SQLite stays in mode {mode}): take another disk")
-    if db.execute("SELECT count(*) FROM meta").fetchone() != (1,):
-        raise StoreError(f"{path}: {_ADVICE[sqlite3.SQLITE_CORRUPT]} (it has lost its generation)")
-
-
 def _make(path: Path) -> None:
     """Make an empty store under another name, whole and on disk, then link it to its own: nobody sees half a store."""
     left = path.with_name(path.name + "-wal")
@@ -274,9 +243,7 @@ def _make(path: Path) -> None:
         db = _connect(draft)
         try:
             db.execute("PRAGMA journal_mode = WAL")
-            db.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-            db.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
-            db.executescript(f"BEGIN; {_SCHEMA} COMMIT;")
+            sqlite_schema.make(db)
         finally:
             db.close()
         place.give_to_owner_of(path.parent, draft)
@@ -293,6 +260,10 @@ def _told(path: Path) -> Iterator[None]:
     """Turn what SQLite and the system say into a StoreError that names the file and says what to do."""
     try:
         yield
+    except Senseless as error:
+        raise StoreError(f"{path}: {_ADVICE[sqlite3.SQLITE_CORRUPT]} ({error})") from error
+    except Newer as error:
+        raise StoreError(f"{path}: {error}") from error
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
         advice = _ADVICE.get(code)

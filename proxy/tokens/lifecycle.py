@@ -1,9 +1,11 @@
-"""The transitions of a name: create, rotate, revoke. Facts and time go in, the change to commit comes out.
+"""How a name begins and how it ends, and what is said of it. Facts and time go in, the change to commit comes out.
+
+What lies between, one token after the other, is `succession`.
 
 Rules that hold whatever the order of calls, and that tests/tokens/test_lifecycle.py plays at random:
 - a name has at most one current token, and all its tokens are of one kind until the last one is revoked;
 - a new token is accepted at once, before anybody has it;
-- a deadline, once set, is never moved later: not by a second rotation, not by a longer overlap;
+- a deadline, once set, is never moved later by a second rotation or a longer overlap;
 - a revocation is for good.
 
 A refusal is a value whose text tells the operator what to do.
@@ -11,6 +13,7 @@ A refusal is a value whose text tells the operator what to do.
 
 from __future__ import annotations
 
+import enum
 import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -31,11 +34,21 @@ SHORT_OVERLAP_S = 30.0
 _MAX_LIFETIME_S = 100 * 365 * 86400.0
 
 
+class Why(enum.StrEnum):
+    """What kind of no it is, for those who answer with a status and not with a text alone."""
+
+    INVALID = "invalid"
+    UNKNOWN = "unknown"
+    CONFLICT = "conflict"
+    FAILED = "failed"
+
+
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """The rules say no; the text says why and what to do."""
 
     text: str
+    why: Why = Why.CONFLICT
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,51 +82,26 @@ def create(
     now: float,
     random: Callable[[int], bytes],
     lifetime_s: float | None = None,
+    in_use: bool = True,
 ) -> Issued | Refusal:
-    """The first token of a name, or a new beginning for one whose tokens are all revoked."""
+    """The first token of a name, or a new beginning for one whose tokens are all revoked.
+
+    It is current at once, or, with `in_use` False, accepted at once and made current later.
+    """
     if _NAME.fullmatch(name) is None:
-        return Refusal(f"{name[:80]!r} is not a name for a token: take 1 to 64 of the characters A-Z a-z 0-9 . _ -")
+        return Refusal(
+            f"{name[:80]!r} is not a name for a token: take 1 to 64 of the characters A-Z a-z 0-9 . _ -", Why.INVALID
+        )
     if _living(seen):
         return Refusal(f"{name} has a token already: `promgate token rotate {name}` mints its successor")
     if lifetime_s is not None and not 0 < lifetime_s <= _MAX_LIFETIME_S:
-        return Refusal("a token lives for more than 0s and at most 100 years; leave --expires out for one without end")
-    fresh, secret = _mint(name, kind, now, random, lifetime_s)
-    return Issued(Change(name, seen, (fresh,)), secret)
-
-
-def rotate(
-    name: str,
-    seen: tuple[Token, ...],
-    *,
-    now: float,
-    random: Callable[[int], bytes],
-    overlap_s: float,
-    max_overlap_s: float,
-) -> Issued | Refusal:
-    """Mint the successor, current at once; the token it replaces stays accepted for `overlap_s` and not longer.
-
-    The successor lives as long as its forerunner was meant to (`--expires 90d` renews itself with each rotation). An
-    expired current token may be rotated: the name then has a way in again, and the expired one stays out.
-    """
-    living = _living(seen)
-    if refusal := _cannot_rotate(name, seen, living) or _cannot_overlap(overlap_s, max_overlap_s):
-        return refusal
-    stepped_down = tuple(
-        replace(token, accepted_until=now + overlap_s) for token in living if token.accepted_until is None
-    )
-    kept = (*stepped_down, *(token for token in living if token.accepted_until is not None))
-    previous = [token for token in kept if state_at(token, now) is TokenState.PREVIOUS]
-    if len(previous) > MAX_PREVIOUS:
-        first = min(previous, key=lambda token: ended_at(token) or 0.0)
-        wait_s = (ended_at(first) or now) - now
         return Refusal(
-            f"{name} would have more than {MAX_PREVIOUS} previous tokens: wait {wait_s:.0f} s until {first.id} ends, "
-            f"or end one now with `promgate token revoke {name} --id ID` (`promgate token show {name}` lists them)"
+            "a token lives for more than 0s and at most 100 years; leave --expires out for one without end", Why.INVALID
         )
-    newest = seen[-1]
-    lifetime_s = None if newest.expires_at is None else newest.expires_at - newest.minted_at
-    fresh, secret = _mint(name, newest.kind, now, random, lifetime_s)
-    return Issued(Change(name, seen, (*stepped_down, fresh)), secret)
+    fresh, secret = mint_token(name, kind, now, random, lifetime_s)
+    if in_use:
+        fresh = replace(fresh, current_from=now)
+    return Issued(Change(name, seen, (fresh,)), secret)
 
 
 def revoke(name: str, seen: tuple[Token, ...], *, now: float, token_id: str | None = None) -> Change | Refusal:
@@ -122,7 +110,7 @@ def revoke(name: str, seen: tuple[Token, ...], *, now: float, token_id: str | No
         return unknown(name)
     chosen = [token for token in seen if token_id is None or token.id == token_id]
     if not chosen:
-        return Refusal(f"{name} has no token {token_id!r}: `promgate token show {name}` lists its ids")
+        return Refusal(f"{name} has no token {token_id!r}: `promgate token show {name}` lists its ids", Why.UNKNOWN)
     ending = _living(tuple(chosen))
     if not ending:
         what = f"every token of {name}" if token_id is None else f"{token_id} of {name}"
@@ -156,12 +144,13 @@ def summarize(seen: tuple[Token, ...], now: float) -> Summary:
     )
 
 
-def _mint(
+def mint_token(
     name: str, kind: TokenKind, now: float, random: Callable[[int], bytes], lifetime_s: float | None
 ) -> tuple[Token, Secret]:
+    """A token that is accepted and not yet current, and its secret."""
     minted = mint(kind, random)
     expires_at = None if lifetime_s is None else now + lifetime_s
-    token = Token(minted.id, name, kind, minted.digest, SCHEME, minted_at=now, current_from=now, expires_at=expires_at)
+    token = Token(minted.id, name, kind, minted.digest, SCHEME, minted_at=now, expires_at=expires_at)
     return token, minted.secret
 
 
@@ -171,28 +160,4 @@ def _living(seen: tuple[Token, ...]) -> tuple[Token, ...]:
 
 def unknown(name: str) -> Refusal:
     """What is said of a name that has no token."""
-    return Refusal(f"there is no token named {name[:80]!r}: `promgate token list` shows the names")
-
-
-def _cannot_rotate(name: str, seen: tuple[Token, ...], living: tuple[Token, ...]) -> Refusal | None:
-    if not seen:
-        return unknown(name)
-    if not living:
-        return Refusal(f"every token of {name} is revoked: `promgate token create {name}` begins anew")
-    # A stray one must not block in silence, nor be overtaken: whoever minted it is about to hand it out.
-    pending = next((token for token in living if token.current_from is None), None)
-    if pending is not None:
-        return Refusal(
-            f"{name} has the pending token {pending.id}, a rotation that has not ended: let it end, or give it up with "
-            f"`promgate token revoke {name} --id {pending.id}`"
-        )
-    return None
-
-
-def _cannot_overlap(overlap_s: float, max_overlap_s: float) -> Refusal | None:
-    if 0 <= overlap_s <= max_overlap_s:
-        return None
-    return Refusal(
-        f"an overlap of {overlap_s:.0f} s is over tokens.max_overlap ({max_overlap_s:.0f} s), the longest time that an "
-        "old token may stay in use: take a shorter one, or raise max_overlap in the config"
-    )
+    return Refusal(f"there is no token named {name[:80]!r}: `promgate token list` shows the names", Why.UNKNOWN)

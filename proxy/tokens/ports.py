@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from proxy.tokens.ledger import Sighting
+    from proxy.tokens.rotation import Rotation
     from proxy.tokens.secret import Secret
     from proxy.tokens.token import Token, TokenKind
 
@@ -25,6 +26,37 @@ class Changes:
 
 
 @dataclass(frozen=True, slots=True)
+class Story:
+    """All that a store holds of a name, as of one moment, oldest first."""
+
+    name: str
+    tokens: tuple[Token, ...] = ()
+    rotations: tuple[Rotation, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """A target took the token `token_id` of a rotation."""
+
+    rotation: str
+    token_id: str
+    target: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What a change writes into the journal: a rotation as it is from now on, and receipts that came in.
+
+    `expect` is the rotation as the rule saw it, its lease included: who lost the lease writes nothing any more.
+    """
+
+    expect: Rotation | None
+    put: Rotation
+    receipts: tuple[Receipt, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
     """One transition of one name, committed whole or not at all.
 
@@ -35,6 +67,7 @@ class Change:
     name: str
     expect: tuple[Token, ...]
     put: tuple[Token, ...]
+    entry: Entry | None = None
 
 
 class StoreError(Exception):
@@ -60,8 +93,20 @@ class TokenStore(Protocol):
     def find(self, digest: bytes) -> Token | None:
         """The token with this digest, or None."""
 
+    def story(self, name: str) -> Story:
+        """Tokens and rotations of a name, as of one moment."""
+
+    def rotation(self, rotation_id: str) -> Rotation | None:
+        """The rotation with this id, or None."""
+
+    def recent_rotations(self, limit: int) -> Sequence[Rotation]:
+        """The rotations of all names that began last, newest first, and all that are open."""
+
+    def receipts(self, rotation_id: str) -> Sequence[Receipt]:
+        """What the targets of a rotation took, oldest first."""
+
     def commit(self, change: Change) -> int:
-        """Write a change in one transaction; the new generation."""
+        """Write a change in one transaction; the generation, which is a new one if a token changed."""
 
     def close(self) -> None:
         """Let go of the files."""
@@ -105,16 +150,6 @@ class Prover(Protocol):
 
     def prove(self, name: str, kind: TokenKind, secret: Secret) -> None:
         """Return if it works, or raise CanaryError. Blocks."""
-
-
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """A target took the token `token_id` of a rotation."""
-
-    rotation: str
-    token_id: str
-    target: str
-    at: float
 
 
 class Sightings(Protocol):

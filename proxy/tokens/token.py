@@ -37,7 +37,9 @@ class Token:
 
     `digest` is what the secret is looked up by (32 bytes, made as `scheme` says); the secret itself is
     nowhere here. `current_from` is None while a token is minted but not yet the name's own.
-    `accepted_until` is the end of the overlap, set when a successor takes over.
+    `accepted_until` is the end of the overlap, set when a successor takes over; `max_until` is the latest time to
+    which that end may ever be moved. `held_until`: a token that was revoked because it leaked gets "not now" until
+    then where senders would drop data on "never".
     """
 
     id: str
@@ -50,6 +52,8 @@ class Token:
     accepted_until: float | None = None
     expires_at: float | None = None
     revoked_at: float | None = None
+    max_until: float | None = None
+    held_until: float | None = None
 
 
 def ended_at(token: Token) -> float | None:

@@ -17,7 +17,8 @@ import pytest
 
 from proxy.cli import main
 from proxy.cli import token as token_command
-from proxy.cli.token import Desk, act
+from proxy.cli.token import act
+from proxy.desk.desk import Desk
 from proxy.gate.snapshot import TokenRules
 from proxy.stores.memory import MemoryStore
 from proxy.stores.nudge import serve_nudges, socket_beside
@@ -25,6 +26,7 @@ from proxy.stores.sqlite import open_store
 from proxy.stores.watch import StoreWatch
 from proxy.tokens.book import TokenBook
 from proxy.tokens.ports import Conflict, StoreError
+from proxy.tokens.rotation import LEASE_S
 from proxy.tokens.secret import digest, parse
 from proxy.tokens.token import TokenKind, TokenState, state_at
 from tests.tokens.play import HOUR, randomness
@@ -52,7 +54,7 @@ class Office:
     def run(self, *words):
         parser = argparse.ArgumentParser()
         token_command.add_parser(parser.add_subparsers())
-        desk = Desk(self.store, RULES, self.now, self.random, self.nudge)
+        desk = Desk(self.store, RULES, lambda: self.now, self.random, self.nudge)
         code = act(parser.parse_args(["token", *words]), desk)
         printed = self.capsys.readouterr()
         return code, printed.out, printed.err
@@ -75,7 +77,7 @@ def test_create_prints_the_token_alone_and_once(office):
     assert parse(out.strip().encode()) == (TokenKind.WRITE, token.id)
     assert token.id in err
     assert out.strip()[13:] not in err
-    assert office.nudged == [1]
+    assert office.nudged == [1, 2], "before it is handed out, and when it is current"
 
 
 def test_create_takes_kind_and_expiry(office):
@@ -165,14 +167,24 @@ def late(generation):
     raise StoreError("x.db.sock: the server there did not answer within 5 s")
 
 
-def test_a_server_that_does_not_take_a_new_token_is_a_warning(office):
-    """The token may be handed out all the same: the server looks into the store before it refuses one."""
+def open_rotation(office, name):
+    (rotation,) = [one for one in office.store.story(name).rotations if one.is_open]
+    return rotation.id
+
+
+def test_a_token_that_the_server_does_not_take_is_handed_to_nobody_and_the_way_on_is_named(office):
+    _, old, _ = office.run("create", "prom")
     office.answer = late
-    code, out, err = office.run("create", "prom")
-    assert code == 0
-    assert MINTED.fullmatch(out)
-    assert "warning" in err
+    code, out, err = office.run("rotate", "prom")
+    assert (code, out) == (1, "")
+    assert "does not use the new token yet" in err
     assert "did not answer" in err
+    assert f"token rotate prom --id {open_rotation(office, 'prom')}" in err
+    assert office.states("prom") == [TokenState.CURRENT, TokenState.PENDING]
+    office.answer = lambda generation: generation
+    code, new, _ = office.run("rotate", "prom", f"--id={open_rotation(office, 'prom')}")
+    assert (code, len({old, new})) == (0, 2)
+    assert office.states("prom") == [TokenState.PREVIOUS, TokenState.REVOKED, TokenState.CURRENT]
 
 
 def test_a_server_that_does_not_take_a_revocation_is_a_failure(office):
@@ -184,23 +196,34 @@ def test_a_server_that_does_not_take_a_revocation_is_a_failure(office):
     assert office.states("prom") == [TokenState.REVOKED]
 
 
-def test_ctrl_c_while_the_server_is_awaited_does_not_lose_the_token(office, capsys):
+def test_ctrl_c_while_the_server_is_awaited_leaves_a_rotation_that_goes_on(office):
     def interrupted(generation):
         raise KeyboardInterrupt
 
+    office.run("create", "prom")
     office.answer = interrupted
     with pytest.raises(KeyboardInterrupt):
-        office.run("create", "prom")
-    assert MINTED.fullmatch(capsys.readouterr().out)
+        office.run("rotate", "prom")
+    assert office.capsys.readouterr().out == ""
+    assert office.states("prom") == [TokenState.CURRENT, TokenState.PENDING]
+    office.answer = lambda generation: generation
+    office.now += LEASE_S
+    code, new, _ = office.run("rotate", "prom", f"--id={open_rotation(office, 'prom')}")
+    assert code == 0
+    assert office.store.find(digest(new.strip().encode())).current_from == office.now
 
 
-def test_the_token_is_printed_after_the_server_has_taken_it(office, capsys):
+def test_the_token_is_printed_after_the_server_has_taken_it_and_before_it_is_current(office, capsys):
+    printed = []
+
     def answer(generation):
-        assert capsys.readouterr().out == ""
+        printed.append(capsys.readouterr().out)
         return generation
 
     office.answer = answer
-    assert MINTED.fullmatch(office.run("create", "prom")[1])
+    office.run("create", "prom")
+    assert printed[0] == ""
+    assert MINTED.fullmatch(printed[1])
 
 
 def test_without_a_standard_output_nothing_is_minted(office, monkeypatch):
@@ -219,7 +242,7 @@ class Contested(MemoryStore):
         self.times = times
 
     def commit(self, change):
-        if change.put[0].revoked_at is not None and self.times:
+        if change.put and change.put[0].revoked_at is not None and self.times:
             self.times -= 1
             raise Conflict("another process changed prom at the same moment")
         return super().commit(change)
@@ -338,14 +361,18 @@ def test_the_config_is_found_by_the_environment_and_in_the_directory(config):
     assert "promgate.yml: " in subprocess.run([*command, "c"], env=env, cwd="/", **how).stderr
 
 
-def test_a_token_that_cannot_be_printed_is_named_so_that_it_can_be_ended(config):
+def test_a_token_that_cannot_be_printed_is_no_loss_and_the_way_on_is_named(config):
     with Path("/dev/full").open("w") as full:
         done = promgate(config, "create", "prom", capture_output=False, stdout=full, stderr=subprocess.PIPE)
     with closing(open_store(config.parent / "state" / "promgate.db")) as store:
-        (token,) = store.named("prom")
+        (rotation,) = store.story("prom").rotations
     assert done.returncode == 1
-    assert f"token revoke prom --id {token.id}" in done.stderr
+    assert "could not be printed" in done.stderr
+    assert f"token rotate prom --id {rotation.id}" in done.stderr
     assert "Traceback" not in done.stderr
+    again = promgate(config, "rotate", "prom", f"--id={rotation.id}")
+    assert again.returncode == 0
+    assert MINTED.fullmatch(again.stdout)
 
 
 def test_a_running_server_uses_the_token_when_it_is_printed(config):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from random import Random
 from typing import TYPE_CHECKING
 
-from proxy.tokens import lifecycle
-from proxy.tokens.lifecycle import Issued
-from proxy.tokens.ports import Change
+from proxy.tokens import lifecycle, succession
+from proxy.tokens.lifecycle import Issued, Refusal
+from proxy.tokens.ports import Change, Story
 from proxy.tokens.token import TokenKind
 
 if TYPE_CHECKING:
@@ -26,10 +26,17 @@ def create(name, seen=(), *, now=0.0, kind=TokenKind.WRITE, lifetime_s=None, ran
 
 
 def rotate(name, seen, *, now, overlap_s=DAY, max_overlap_s=7 * DAY, random=None):
-    return lifecycle.rotate(
-        name, seen, now=now, random=random or randomness((name, now, len(seen)).__repr__()), overlap_s=overlap_s,
+    """All steps of a rotation in one change, as a store sees them that was not looked at in between."""
+    random = random or randomness((name, now, len(seen)).__repr__())
+    begun = succession.begin(
+        Story(name, seen), rotation_id="r", owner="test", now=now, random=random, overlap_s=overlap_s,
         max_overlap_s=max_overlap_s,
     )  # fmt: skip
+    if isinstance(begun, Refusal):
+        return begun
+    rotation = begun.change.entry.put
+    ended = succession.make_current(Story(name, after(begun)), rotation, now=now, max_overlap_s=max_overlap_s)
+    return Issued(Change(name, seen, ended.put), begun.secret)
 
 
 def after(change):

@@ -1,0 +1,87 @@
+"""`promgate token ...`: one file per command, each with `add_arguments(parser)` and `act(args, desk) -> exit code`.
+
+Works on the store itself, with the server up or down: the change is committed, the server, if one runs, is asked to use
+it, and only then is the new token delivered, or printed, alone on stdout, for the only time.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import closing
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from proxy.cli import add_config_file, say
+from proxy.clock import Clock
+from proxy.config.read import ConfigError, load
+from proxy.desk.desk import Desk
+from proxy.desk.owner import is_gone, name_of_this_process
+from proxy.stores.nudge import nudge, socket_beside
+from proxy.stores.sqlite import open_store
+from proxy.tokens.ports import StoreError
+
+if TYPE_CHECKING:
+    import argparse
+
+    from proxy.config.read import Loaded
+    from proxy.stores.sqlite import SqliteStore
+
+#: Command -> its line in `promgate token --help`.
+_COMMANDS = {
+    "create": "mint the first token of a name and hand it out",
+    "list": "one line for each name",
+    "show": "one line for each token of a name",
+    "status": "how far a rotation is, and what keeps it",
+    "rotate": "replace the token of a name; the old one ends after the overlap",
+    "rollback": "make the previous token current again, or give up a rotation that has not ended",
+    "revoke": "end tokens at once and for good",
+}
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = subparsers.add_parser("token", help="the life of tokens, from create to revoke", allow_abbrev=False)
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    for name, line in _COMMANDS.items():
+        action = actions.add_parser(name, help=line, description=line, allow_abbrev=False)
+        _module(name).add_arguments(action)
+        add_config_file(action)
+
+
+def run(args: argparse.Namespace) -> int:
+    try:
+        loaded = load(Path(args.config_file), open_files=False)
+        path = loaded.settings.store
+        if path is None:
+            say(f"{args.config_file}: tokens.store is not set: there is no place to keep tokens")
+            return 1
+        with closing(open_store(path, make=args.action == "create")) as store:
+            return act(args, desk_of(loaded, store))
+    except ConfigError as error:
+        say(error)
+    except StoreError as error:
+        say(error)
+    return 1
+
+
+def act(args: argparse.Namespace, desk: Desk) -> int:
+    """Do what `args` (of `add_parser`) say; the exit code. Raises StoreError."""
+    return int(_module(args.action).act(args, desk))
+
+
+def desk_of(loaded: Loaded, store: SqliteStore) -> Desk:
+    """The use cases on this store, from a command of their own."""
+    socket = socket_beside(store.path)
+    return Desk(
+        store=store,
+        rules=loaded.snapshot.token_rules,
+        clock=Clock().now,
+        random=os.urandom,
+        apply=lambda generation: nudge(socket, generation),
+        owner=name_of_this_process(),
+        is_gone=is_gone,
+    )
+
+
+def _module(action: str) -> Any:
+    return import_module(f"{__name__}.{action}")

@@ -1,0 +1,35 @@
+"""promgate token rotate NAME"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from proxy.cli import say
+from proxy.cli.token.saying import Terminal, answer, duration, outlets_of
+from proxy.desk.desk import Report
+from proxy.desk.rotating import rotate
+
+if TYPE_CHECKING:
+    import argparse
+
+    from proxy.desk.desk import Desk
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", metavar="NAME")
+    parser.add_argument("--id", dest="rotation_id", metavar="ID", help="a name for this rotation; again: take it up")
+    parser.add_argument("--overlap", type=duration, metavar="24h", help="default: tokens.overlap_period of the config")
+    parser.add_argument("--print", dest="printed", action="store_true", help="print the token beside delivering it")
+
+
+def act(args: argparse.Namespace, desk: Desk) -> int:
+    terminal = Terminal()
+    outlets = outlets_of(terminal, is_wanted=args.printed)
+    result = rotate(desk, args.name, rotation_id=args.rotation_id, overlap_s=args.overlap, outlets=outlets)
+    code = answer(result)
+    is_awaited = args.printed or not desk.sinks(args.name)
+    if isinstance(result, Report) and is_awaited and not terminal.has_printed:
+        # `rotate agent --id X > agent.token.new && mv ...` must not put an empty file in place.
+        say("its token was handed out then and cannot be had again: nothing is printed")
+        return 1
+    return code

@@ -1,0 +1,85 @@
+"""How a token command speaks: the secret alone on stdout, rows as a table or JSON, all else on stderr."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+from proxy.cli import abandon_stdout, say
+from proxy.config.units import parse_duration
+from proxy.desk.rotating import Outlets
+from proxy.tokens.lifecycle import Refusal
+from proxy.tokens.ports import DeliveryError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from proxy.desk.desk import Report
+    from proxy.tokens.ports import Parcel
+
+
+class Terminal:
+    """A sink: whoever reads our stdout, once."""
+
+    target = "stdout"
+
+    def __init__(self) -> None:
+        self.has_printed = False
+
+    def deliver(self, parcel: Parcel) -> None:
+        try:
+            print(parcel.secret.reveal(), flush=True)
+        except OSError as error:
+            abandon_stdout()
+            raise DeliveryError(f"token {parcel.token_id} could not be printed ({error.strerror})") from error
+        self.has_printed = True
+
+
+def outlets_of(terminal: Terminal, *, is_wanted: bool) -> Outlets:
+    """Our stdout, beside the configured targets if it is wanted, else where there are none; if anybody can read it."""
+    if sys.stdout is None:
+        return Outlets()
+    return Outlets(extra=(terminal,)) if is_wanted else Outlets(instead=(terminal,))
+
+
+def answer(result: Report | Refusal) -> int:
+    """Say what was done or why not; the exit code."""
+    if isinstance(result, Refusal):
+        say(result.text)
+        return 1
+    for line in result.notes:
+        say(line)
+    if result.failure:
+        say(f"warning: {result.failure}")
+        return 1
+    return 0
+
+
+def print_rows(output: str, rows: Sequence[dict[str, Any]]) -> None:
+    """A JSON list, or a table whose columns are the same words in capitals."""
+    if output == "json":
+        print_json(rows)
+        return
+    cells = [[("-" if value is None else str(value)) for value in row.values()] for row in rows]
+    lines = [[key.upper() for row in rows[:1] for key in row], *cells]
+    widths = [max(len(cell) for cell in column) for column in zip(*lines, strict=True)]
+    for line in lines if rows else ():
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def print_json(value: object) -> None:
+    print(json.dumps(value, indent=2))
+
+
+def add_output(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--output", choices=["table", "json"], default="table")
+
+
+def duration(text: str) -> float:
+    """An argument that is a time: 24h."""
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None

@@ -1,0 +1,111 @@
+"""Create and rotate: a token is minted, proven, delivered and made current, or all stays as it was."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from proxy.desk.driving import Drive
+from proxy.tokens import lifecycle, succession
+from proxy.tokens.lifecycle import Refusal, Why
+from proxy.tokens.ports import Conflict
+
+if TYPE_CHECKING:
+    from proxy.desk.desk import Desk, Report
+    from proxy.tokens.ports import Sink
+    from proxy.tokens.token import TokenKind
+
+
+@dataclass(frozen=True, slots=True)
+class Outlets:
+    """Where a mouth hands out a token: `extra`, after the configured targets, and `instead`, where there are none."""
+
+    extra: tuple[Sink, ...] = ()
+    instead: tuple[Sink, ...] = ()
+
+
+NO_OUTLETS = Outlets()
+
+
+def create(
+    desk: Desk, name: str, *, kind: TokenKind, lifetime_s: float | None = None, outlets: Outlets = NO_OUTLETS
+) -> Report | Refusal:
+    """The first token of a name, handed out. Raises StoreError."""
+    drive = drive_of(desk, name, new_id(desk), outlets)
+    if isinstance(drive, Refusal):
+        return drive
+    issued = succession.begin_first(
+        desk.store.story(name),
+        rotation_id=drive.id,
+        owner=drive.owner,
+        now=desk.clock(),
+        random=desk.random,
+        kind=kind,
+        lifetime_s=lifetime_s,
+    )
+    if isinstance(issued, Refusal):
+        return issued
+    drive.take(issued)
+    return drive.run()
+
+
+def rotate(
+    desk: Desk,
+    name: str,
+    *,
+    rotation_id: str | None = None,
+    overlap_s: float | None = None,
+    outlets: Outlets = NO_OUTLETS,
+) -> Report | Refusal:
+    """Replace the current token of a name. With the id of a rotation that has not ended: take it up.
+
+    The same id again, after whatever happened, ends with one successor of that id. Raises StoreError.
+    """
+    known = None if rotation_id is None else desk.store.rotation(rotation_id)
+    if known is not None and known.name != name:
+        return Refusal(f"rotation {known.id} is one of {known.name}, not of {name[:80]!r}: choose another --id")
+    drive = drive_of(desk, name, rotation_id or new_id(desk), outlets)
+    if isinstance(drive, Refusal):
+        return drive
+    if known is not None:
+        return drive.run()
+    overlap_s = desk.rules.overlap_s if overlap_s is None else overlap_s
+    issued = succession.begin(
+        desk.store.story(name),
+        rotation_id=drive.id,
+        owner=drive.owner,
+        now=desk.clock(),
+        random=desk.random,
+        overlap_s=overlap_s,
+        max_overlap_s=desk.rules.max_overlap_s,
+    )
+    if isinstance(issued, Refusal):
+        return issued
+    advice = lifecycle.advice_on(overlap_s)
+    if advice is not None:
+        drive.note(f"warning: {advice}")
+    try:
+        drive.take(issued)
+    except Conflict:
+        if (refusal := succession.cannot_begin(desk.store.story(name), drive.id)) is None:
+            raise
+        return refusal
+    return drive.run()
+
+
+def drive_of(desk: Desk, name: str, rotation_id: str, outlets: Outlets, *, proven: bool = True) -> Drive | Refusal:
+    """What drives the rotation; refused if nobody would receive the token. A terminal is served last."""
+    configured = desk.sinks(name)
+    sinks = (*configured, *outlets.extra) if configured else (*outlets.extra, *outlets.instead)
+    if not sinks:
+        return Refusal(
+            f"nobody would receive the token of {name[:80]!r}, and it is shown nowhere else: nothing was done; name a "
+            "target in tokens.deliver, or let standard output be read",
+            Why.INVALID,
+        )
+    owner = f"{desk.owner}#{desk.random(4).hex()}"
+    return Drive(desk, owner, name, rotation_id, sinks, desk.prover(name) if proven else None)
+
+
+def new_id(desk: Desk) -> str:
+    return desk.random(6).hex()

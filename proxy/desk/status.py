@@ -1,0 +1,99 @@
+"""How far a name is on its way from one token to the next, and what keeps it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from proxy.desk.desk import Report
+from proxy.desk.words import when
+from proxy.tokens import lifecycle
+from proxy.tokens.rotation import Phase, Rotation, phase_at
+from proxy.tokens.token import ACCEPTED, TokenState, ended_at, state_at
+
+if TYPE_CHECKING:
+    from proxy.desk.desk import Desk
+    from proxy.tokens.lifecycle import Refusal
+
+
+def status(desk: Desk, name: str) -> Report | Refusal:
+    """The tokens that open the door, and the last rotation with its receipts."""
+    story, now = desk.store.story(name), desk.clock()
+    if not story.tokens:
+        return lifecycle.unknown(name)
+    accepted = [token for token in story.tokens if state_at(token, now) in ACCEPTED]
+    current = next((token for token in accepted if state_at(token, now) is TokenState.CURRENT), None)
+    facts: dict[str, Any] = {
+        "name": name,
+        "kind": story.tokens[-1].kind.value,
+        "current": None if current is None else current.id,
+        "since": None if current is None else when(current.current_from),
+        "expires": None if current is None else when(current.expires_at),
+        "accepted": [
+            {
+                "id": token.id,
+                "state": state_at(token, now).value,
+                "until": when(ended_at(token)),
+                "until_at_most": when(token.max_until),
+            }
+            for token in accepted
+            if token is not current
+        ],
+        "rotation": rotation_row(desk, story.rotations[-1], now) if story.rotations else None,
+    }
+    return Report(tuple(_lines(facts)), facts)
+
+
+def rotations(desk: Desk, limit: int = 50) -> Report:
+    """The rotations of all names, newest first, and all that are open, in `rotations`."""
+    now = desk.clock()
+    return Report(facts={"rotations": [rotation_row(desk, one, now) for one in desk.store.recent_rotations(limit)]})
+
+
+def rotation_row(desk: Desk, rotation: Rotation, now: float) -> dict[str, Any]:
+    """One rotation, for a program."""
+    phase = phase_at(rotation, now)
+    receipts = {
+        one.target: when(one.at) for one in desk.store.receipts(rotation.id) if one.token_id == rotation.token_id
+    }
+    missing = [sink.target for sink in desk.sinks(rotation.name) if sink.target not in receipts]
+    return {
+        "id": rotation.id,
+        "name": rotation.name,
+        "phase": phase.value,
+        "token": rotation.token_id,
+        "started": when(rotation.started_at),
+        "tries": rotation.tries,
+        "proven": when(rotation.proved_at),
+        "receipts": receipts,
+        "missing": missing if rotation.is_open else [],
+        "current": when(rotation.current_at),
+        "failed": when(rotation.failed_at),
+        "failure": rotation.failure,
+        "driven_by": rotation.lease_owner.partition("#")[0] if phase is Phase.RUNNING else None,
+    }
+
+
+def _lines(facts: dict[str, Any]) -> list[str]:
+    name, rotation = facts["name"], facts["rotation"]
+    lines = [f"{name}: token {facts['current']} is current since {facts['since']}" if facts["current"] else
+             f"{name} has no current token: `promgate token rotate {name}` makes one"]  # fmt: skip
+    lines += [
+        f"{name}: token {one['id']} is accepted "
+        + (f"until {one['until']}" if one["until"] else "until a rotation ends")
+        for one in facts["accepted"]
+    ]
+    if rotation is None:
+        return lines
+    lines.append(f"{name}: rotation {rotation['id']} is {rotation['phase']}, begun {rotation['started']}")
+    lines += [
+        f"{name}: {target} has token {rotation['token']} since {at}" for target, at in rotation["receipts"].items()
+    ]
+    lines += [f"{name}: {target} has not got token {rotation['token']}" for target in rotation["missing"]]
+    if rotation["failure"]:
+        lines.append(f"{name}: {rotation['failure']}")
+    if rotation["phase"] == Phase.HALTED:
+        lines.append(
+            f"{name}: `promgate token rotate {name} --id {rotation['id']}` takes it up, `promgate token rollback "
+            f"{name}` gives it up"
+        )
+    return lines
