@@ -21,6 +21,7 @@ from proxy import __version__
 from proxy.gate.decide import Gate
 from proxy.gate.forwarded import Proxies
 from proxy.gate.memory import Memory
+from proxy.gate.redirect import RedirectGate
 from proxy.login.jwt import JwtVerifier
 from proxy.login.passwords import PasswordChecker
 from proxy.observe import metrics
@@ -61,6 +62,7 @@ _NEED_RESTART = {
     "tls": "tls_server_config",
     "store": "tokens.store",
     "proxy_protocol": "proxy_protocol",
+    "redirect_listen": "redirect_http.listen",
     "access_log": "access_log",
     "telemetry": "telemetry",
 }
@@ -104,21 +106,33 @@ class App:
             addresses = [(address.host, address.port) for address in settings.listen]
             await listeners.open(addresses, proxied=settings.proxy_protocol)
             parts.listening = True
+            parts.redirect = await self._open_redirect(snapshot, finder, observers)
             if certificate is not None:
                 _in_background(stack, certificate[0].run(listeners.use))
             _in_background(stack, _sweep(parts))
             _in_background(stack, reach.run())
             _in_background(stack, follow(lambda: [pool.files for pool in relay.pools.values() if pool.files]))
-            _in_background(stack, self._reload.run(lambda fresh: self._reloaded(relay, fresh)))
+            _in_background(stack, self._reload.run(lambda fresh: self._reloaded(parts, fresh)))
             self._on_signals()
             gc.collect()
             gc.freeze()  # what lives from here to the end need not be looked at again
             _log.info("serving on %s", ", ".join(map(str, settings.listen)))
             await self._stop.wait()
             _log.info("draining: %d connections", len(relay.connections))
-            cut = await listeners.drain()
+            cut = sum(await asyncio.gather(*(each.drain() for each in parts.every_listener)))
             _log.info("stopped, %d connections cut", cut)
         return 0
+
+    async def _open_redirect(
+        self, snapshot: Snapshot, finder: AnswerFinder, observers: Observers
+    ) -> Listeners | None:
+        """The plain listener that sends people to https. Nothing is ever asked for there, and nothing relayed."""
+        addresses = [(address.host, address.port) for address in self._loaded.settings.redirect_listen]
+        if not addresses:
+            return None
+        listeners = Listeners(RelayContext(RedirectGate(snapshot), finder, observers.add), None)
+        await listeners.open(addresses)
+        return listeners
 
     async def _follow_store(
         self, stack: contextlib.AsyncExitStack, ledger: _Ledger | None, observers: Observers
@@ -208,14 +222,16 @@ class App:
             loop.add_signal_handler(number, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._reload.ask)
 
-    def _reloaded(self, relay: RelayContext, loaded: Loaded) -> None:
+    def _reloaded(self, parts: _Parts, loaded: Loaded) -> None:
         """Serve by the new configuration from the next request on; what needs new sockets or files is told."""
-        gate = Gate(loaded.snapshot, self._memory)
+        relay, gate = parts.relay, Gate(loaded.snapshot, self._memory)
         self._take(relay, loaded.snapshot)
         self._jwts.take(loaded.snapshot.jwt_issuers)
         if gate.proxies is None and relay.gate.proxies is not None:
             gate.proxies = Proxies()  # trusts nobody: connections have the client of their last request in mind
         relay.gate = gate
+        if parts.redirect is not None:
+            parts.redirect.relay.gate = RedirectGate(loaded.snapshot)
         kept = [
             key
             for field, key in _NEED_RESTART.items()
@@ -261,6 +277,11 @@ class _Parts:
     reach: Reach
     ledger: _Ledger | None
     listening: bool = False
+    redirect: Listeners | None = None
+
+    @property
+    def every_listener(self) -> list[Listeners]:
+        return [self.listeners, *([self.redirect] if self.redirect else [])]
 
 
 def _make_ledger(store: Path) -> _Ledger:
@@ -280,7 +301,8 @@ async def _sweep(parts: _Parts) -> None:
         await asyncio.sleep(SWEEP_S)
         now = monotonic()
         try:
-            parts.listeners.sweep(now)
+            for each in parts.every_listener:
+                each.sweep(now)
             parts.observers.flush()
             if now > reopen_at:
                 reopen_at = now + _REOPEN_EACH_S

@@ -47,6 +47,8 @@ def build(config: Config, report: Report, path: Path, *, open_files: bool) -> tu
         timeouts=_build_timeouts(config, report),
         bounds=_build_bounds(config),
         trusted_proxies=_build_proxies(config, report),
+        external_url=config.external_url or "",
+        hsts=_build_hsts(config, report),
         jwt_issuers=issuers.build_issuers(config, report) if open_files else (),
     )
     _check_listeners(config, report)
@@ -59,8 +61,35 @@ def build(config: Config, report: Report, path: Path, *, open_files: bool) -> tu
         telemetry=_build_telemetry(config, report),
         watch=config.reload.watch,
         proxy_protocol=config.proxy_protocol,
+        redirect_listen=_build_redirect(config, report),
     )
     return snapshot, settings
+
+
+def _build_redirect(config: Config, report: Report) -> tuple[Address, ...]:
+    written = config.redirect_http
+    if written is None:
+        return ()
+    if config.external_url is None and report.is_sound("external_url"):
+        report.problem("redirect_http", "needs external_url: where are people sent to?")
+    elif not (config.external_url or "https://").startswith("https://") and report.is_sound("external_url"):
+        report.problem("external_url", "redirect_http sends people there, so it must begin with https://")
+    if not written.listen and report.is_sound("redirect_http.listen"):
+        report.problem("redirect_http.listen", "at least one address is needed")
+    for address in written.listen:
+        if address in config.listen and address.port != 0 and report.is_sound("listen", "redirect_http.listen"):
+            report.problem("redirect_http.listen", f"{address} is a public listener, too; http has a port of its own")
+    return written.listen
+
+
+def _build_hsts(config: Config, report: Report) -> bytes:
+    """The field line, with its CRLF (RFC 6797 6.1)."""
+    if config.hsts is None:
+        return b""
+    if config.tls_server_config is None and report.is_sound("hsts", "tls_server_config"):
+        report.problem("hsts", "needs tls_server_config: browsers ignore it on plain http (RFC 6797 8.1)")
+    below = "; includeSubDomains" if config.hsts.include_subdomains else ""
+    return f"Strict-Transport-Security: max-age={config.hsts.max_age:.0f}{below}\r\n".encode()
 
 
 def _build_proxies(config: Config, report: Report) -> Proxies | None:

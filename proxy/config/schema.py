@@ -23,6 +23,7 @@ from proxy.config.words import (
     METHOD,
     NAME,
     NETWORK,
+    ORIGIN,
     PATH,
     PREFIX,
     RATE,
@@ -66,6 +67,7 @@ class Settings(NamedTuple):
     """What the process needs beside the Snapshot. Paths are absolute. `store` is the SQLite file, None without one.
 
     `telemetry` is where metrics and health are shown, None: nowhere. `watch`: a changed file is taken by itself.
+    `redirect_listen` are the plain addresses from which people are sent to https.
     """
 
     path: Path
@@ -76,6 +78,7 @@ class Settings(NamedTuple):
     telemetry: Address | None
     watch: bool
     proxy_protocol: bool
+    redirect_listen: tuple[Address, ...] = ()
 
 
 class Tokens(Section):
@@ -184,6 +187,19 @@ class Telemetry(Section):
     listen: Address = option(
         ADDRESS, "127.0.0.1:9099", "Address of `/metrics`, `/-/healthy` and `/-/ready`, in plain HTTP."
     )
+
+
+class RedirectHttp(Section):
+    """A plain listener that lets nobody in: people are sent to `external_url`, programs are told to go there."""
+
+    listen: tuple[Address, ...] = option(ListOf(ADDRESS, or_one=True), REQUIRED, "Its addresses: `:80`.")
+
+
+class Hsts(Section):
+    """Browsers that were here once come by https alone (RFC 6797). Sent on TLS, unless an upstream sends its own."""
+
+    max_age: float = option(DURATION, "365d", "For how long; `0s` takes it back.")
+    include_subdomains: bool = option(SWITCH, "false", "For every name below the host's, too.")
 
 
 class ReloadOf(Section):
@@ -318,6 +334,11 @@ class Config(Section):
     tls_server_config: TlsServerConfig | None = option(
         Table(TlsServerConfig), None, "TLS of the listeners. Without it they may be loopback only."
     )
+    external_url: str | None = option(
+        ORIGIN, None, "Where people reach promgate: `https://noc.example.net`. Redirects lead there, whoever asks."
+    )
+    redirect_http: RedirectHttp | None = option(Table(RedirectHttp), None, "Send people from http to https.")
+    hsts: Hsts | None = option(Table(Hsts), None, "Strict-Transport-Security. Left out: it is not sent.")
     insecure_plaintext: bool = option(
         SWITCH, "false", "Let listeners that other machines reach speak without TLS. Secrets then cross in clear."
     )

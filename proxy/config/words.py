@@ -28,6 +28,14 @@ def _file(text: str) -> str:
     return text
 
 
+def _origin(text: str) -> str:
+    """Scheme and authority, as a browser's Origin (RFC 6454 7)."""
+    match = re.fullmatch(r"(https?)://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?/?", text, re.ASCII)
+    if match is None:
+        raise ValueError("an origin is written https://host or https://host:port, with no path and no user in it")
+    return text.removesuffix("/").lower()
+
+
 def _secret(text: str) -> str:
     if not text or not text.isprintable() or text != text.strip():
         raise ValueError("a secret of printable characters, without white space around it, is wanted")
@@ -163,6 +171,7 @@ ADDRESS = Kind("address", parse_listen, Address("localhost", 0))
 HOST = Kind("host name", _host, b"")
 STRIP = Kind("`true`, `false` or prefix", _strip, "")
 UPSTREAM = Kind("URL", parse_upstream, Upstream("", 0))
+ORIGIN = Kind("origin", _origin, "")
 SECRET = Kind("text", _secret, "")
 STORE = Kind("store URL", _store, "")
 HTPASSWD = Kind("htpasswd lines", str, "")  # judged in `users`, which never repeats them

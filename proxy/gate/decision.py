@@ -17,6 +17,9 @@ class Reason(enum.StrEnum):
     OK = "ok"
     HEALTH = "health"
     OPTIONS = "options"
+    REDIRECTED = "redirected"
+    PLAIN_HTTP = "plain_http"
+    PLAIN_WRITE = "plain_write"
     NO_ROUTE = "no_route"
     WRONG_HOST = "wrong_host"
     BLOCKED = "blocked"
@@ -84,9 +87,10 @@ class Deny:
 
 @dataclass(slots=True)
 class Local:
-    """Answered by promgate itself, for anybody."""
+    """Answered by promgate itself, for anybody; `location` is where a redirect leads."""
 
     reason: Reason
+    location: str = ""
 
 
 @dataclass(slots=True)

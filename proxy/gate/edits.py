@@ -43,5 +43,13 @@ def upstream_head(head: RequestHead, peer_lines: bytes, told: bytes = b"") -> li
     return pieces
 
 
+def with_line(answer: bytes, line: bytes) -> bytes:
+    """An answer with one more field line, which ends with its CRLF (or is empty), behind its status line."""
+    if not line:
+        return answer
+    first, end, rest = answer.partition(b"\r\n")
+    return first + end + line + rest
+
+
 def peer_lines(ip: str, scheme: str) -> bytes:
     return f"X-Forwarded-For: {ip}\r\nX-Forwarded-Proto: {scheme}\r\n\r\n".encode()

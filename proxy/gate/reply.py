@@ -22,6 +22,9 @@ _CREDENTIAL = "promgate: no valid credential; check the token or password that t
 _TEXT: dict[Reason, tuple[int, str]] = {
     Reason.HEALTH: (200, "ok"),
     Reason.OPTIONS: (204, ""),
+    Reason.REDIRECTED: (308, "promgate: this page is at the https URL"),
+    Reason.PLAIN_HTTP: (403, "promgate: this port only sends browsers on; use the https URL"),
+    Reason.PLAIN_WRITE: (503, "promgate: send this to the https URL; its token came in clear: rotate it"),
     Reason.NO_ROUTE: (404, "promgate: no route for this path; check the URL's prefix"),
     Reason.WRONG_HOST: (421, "promgate: no route for this host; check the host in the URL"),
     Reason.BLOCKED: (403, "promgate: this endpoint is closed"),
@@ -57,7 +60,8 @@ _TEXT: dict[Reason, tuple[int, str]] = {
 _WRITE_STATUS = {Reason.TOO_MANY_GUESSES: 503, Reason.OVER_RATE: 503, Reason.CERTIFICATE_ENDED: 503}
 
 _PHRASE = {
-    200: "OK", 204: "No Content", 400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found",
+    200: "OK", 204: "No Content", 308: "Permanent Redirect",
+    400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found",
     405: "Method Not Allowed", 411: "Length Required", 413: "Content Too Large", 414: "URI Too Long",
     417: "Expectation Failed", 421: "Misdirected Request", 429: "Too Many Requests",
     431: "Request Header Fields Too Large",
@@ -113,10 +117,12 @@ def build_refusal(status: int, text: str) -> bytes:
     return build_answer(status, f"promgate: {text}", [], close=True)
 
 
-def build_local(reason: Reason, *, close: bool, head_only: bool) -> tuple[int, bytes]:
-    """The answer that promgate gives itself: to health checks, and to `OPTIONS *`."""
+def build_local(reason: Reason, *, close: bool, head_only: bool, location: str = "") -> tuple[int, bytes]:
+    """The answer that promgate gives itself: to health checks, to `OPTIONS *`, and to people at a plain port."""
     status, text = _TEXT[reason]
     fields = ["Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"] if reason is Reason.OPTIONS else []
+    if location:
+        fields.append(f"Location: {location}")
     return status, build_answer(status, text, fields, close=close, head_only=head_only)
 
 

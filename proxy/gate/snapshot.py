@@ -213,7 +213,8 @@ class Snapshot:
 
     `users` maps a name to its bcrypt hashes; `roles` maps an identity (`basic:NAME`, `token:NAME`, `jwt:SUB`,
     `cert:CN=NAME`, `cert:SAN=NAME`) to its roles, `tenants` to its tenant. `routes` keep the order of the file;
-    `gate.routing` picks the longest whole-segment prefix.
+    `gate.routing` picks the longest whole-segment prefix. `external_url` is an origin (`https://noc.example.net`);
+    `hsts` is the whole field line for people's answers over TLS, empty for none.
     """
 
     routes: tuple[Route, ...]
@@ -225,3 +226,5 @@ class Snapshot:
     bounds: Bounds = field(default_factory=Bounds)
     jwt_issuers: tuple[JwtIssuer, ...] = ()
     trusted_proxies: Proxies | None = None
+    external_url: str = ""
+    hsts: bytes = b""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from proxy.gate.credentials import LastShown
 from proxy.gate.decision import Deny, Forward, Local, Need, Reason
-from proxy.gate.edits import peer_lines
+from proxy.gate.edits import peer_lines, with_line
 from proxy.gate.reply import build_denial, build_local, build_refusal
 from proxy.relay.exchange import Exchange
 from proxy.relay.outflow import Outflow
@@ -50,7 +50,7 @@ class ClientConnection(asyncio.Protocol):
 
     __slots__ = (
         "_buffer", "_eof", "_forgiven", "_out", "_pace", "_reading", "_relay", "_scheme",
-        "_settling", "_spare", "_state", "deadline", "exchange", "ip", "last_shown", "peer", "peer_lines",
+        "_settling", "_spare", "_state", "deadline", "exchange", "hsts", "ip", "last_shown", "peer", "peer_lines",
     )  # fmt: skip
 
     def __init__(self, relay: RelayContext, scheme: str) -> None:
@@ -72,6 +72,7 @@ class ClientConnection(asyncio.Protocol):
         transport.set_write_buffer_limits(high=WRITE_LIMIT)
         self.peer = self.ip = peer_address(transport)
         self.peer_lines = peer_lines(self.ip, self._scheme)
+        self.hsts = relay.gate.snapshot.hsts if self._scheme == "https" else b""
         self.deadline = monotonic() + relay.gate.snapshot.timeouts.header
         self.last_shown = LastShown(peer_certificate(transport, relay.trust))
         if not relay.admit(self):
@@ -240,14 +241,13 @@ class ClientConnection(asyncio.Protocol):
         """Answer it ourselves. A body that is not all here yet is never parsed: the connection ends."""
         whole = not head.chunked and head.length <= len(rest)
         last = self._eof and len(rest) <= max(head.length, 0)
-        ended = decision.reason is Reason.CERTIFICATE_ENDED  # only a new handshake can help
-        close = head.close or not whole or last or ended or self._relay.draining
+        close = head.close or not whole or last or self._relay.draining or decision.reason is Reason.CERTIFICATE_ENDED
         if isinstance(decision, Deny):
             status = self.send_denial(decision, head, close=close)
         else:
             reason = Reason.DRAINING if self._relay.draining and head.path == b"/-/ready" else decision.reason
-            status, answer = build_local(reason, close=close, head_only=head.method == b"HEAD")
-            self._out.send(answer)
+            status, answer = build_local(reason, close=close, head_only=head.head_only, location=decision.location)
+            self._out.send(with_line(answer, self.hsts))
         report_answer(self._relay, self.ip, head, decision, status, now)
         if close:
             self._linger(whole=whole or head.expects)  # who waits for our 100 sends no body after a refusal
@@ -258,9 +258,9 @@ class ClientConnection(asyncio.Protocol):
 
     def send_denial(self, deny: Deny, head: RequestHead, *, close: bool) -> int:
         """Tell the client no; the status that it was told."""
-        head_only = head.method == b"HEAD"
-        status, answer = build_denial(deny, jitter=random.random(), close=close, head_only=head_only)  # noqa: S311
-        self._out.send(answer)
+        jitter = random.random()  # noqa: S311 - it spreads the senders, and hides nothing
+        status, answer = build_denial(deny, jitter=jitter, close=close, head_only=head.head_only)
+        self._out.send(with_line(answer, self.hsts))
         return status
 
     def _body_data(self, data: bytes) -> None:

@@ -15,14 +15,17 @@ from proxy.wire.head import RequestMemo
 from proxy.wire.response import ResponseMemo
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable
+    from collections.abc import Callable, Coroutine, Iterable, Mapping
 
     from proxy.gate.ask import Answer, Question
-    from proxy.gate.decide import Gate
-    from proxy.gate.snapshot import ClientTrust, Route, Upstream
+    from proxy.gate.credentials import Shown
+    from proxy.gate.decision import Decision
+    from proxy.gate.forwarded import Proxies
+    from proxy.gate.snapshot import ClientTrust, Route, Snapshot, Upstream
     from proxy.observe.outcome import Outcome
     from proxy.relay.balance import Backend
     from proxy.relay.connection import ClientConnection
+    from proxy.wire.head import RequestHead
 
 
 _log = logging.getLogger("promgate.relay")
@@ -34,10 +37,28 @@ class Finder(Protocol):
     async def answer(self, question: Question) -> Answer: ...
 
 
+class Decider(Protocol):
+    """A gate: `gate.decide.Gate`, or one that lets nobody in."""
+
+    snapshot: Snapshot
+    proxies: Proxies | None
+
+    def decide(
+        self,
+        head: RequestHead,
+        shown: Shown | None,
+        ip: str,
+        at: float,
+        now: float,
+        facts: Mapping[Question, Answer] = ...,
+        /,
+    ) -> Decision: ...
+
+
 class RelayContext:
     """Shared by all connections: where the rules are, where the upstreams are, whom to tell."""
 
-    def __init__(self, gate: Gate, finder: Finder, report: Callable[[Outcome], None]) -> None:
+    def __init__(self, gate: Decider, finder: Finder, report: Callable[[Outcome], None]) -> None:
         self.gate = gate
         self.finder = finder
         self.report = report

@@ -85,10 +85,6 @@ class Exchange:
         self._body: Body | None = None
         self._pending: list[bytes | memoryview] = []
 
-    @property
-    def head_only(self) -> bool:
-        return self.head.method == b"HEAD"
-
     # the request, from the client's connection
 
     def open(self, data: bytes, at: int) -> int:
@@ -155,6 +151,8 @@ class Exchange:
         if head.status >= 300 and head.status < 400 and (stripped := self._forward.route.stripped):
             sent = restore_location(sent, stripped)
         pieces: list[bytes | memoryview] = [sent]
+        if self.client.hsts and b"\r\nstrict-transport-security:" not in sent.lower():
+            pieces.append(self.client.hsts)
         if self.closes:
             pieces.append(b"Connection: close\r\n")
         pieces.append(b"\r\n")

@@ -24,7 +24,7 @@ class Listeners:
     """All public addresses of the process, on TLS or (context None) on plain TCP."""
 
     def __init__(self, relay: RelayContext, context: ssl.SSLContext | None) -> None:
-        self._relay = relay
+        self.relay = relay
         self._servers: list[asyncio.Server] = []
         timeouts = relay.gate.snapshot.timeouts
         self.tls = (
@@ -43,7 +43,7 @@ class Listeners:
         if self.tls is not None:
             self.tls.context = context
         if trust_changed:
-            self._relay.distrust_certificates()
+            self.relay.distrust_certificates()
 
     async def open(self, addresses: Sequence[tuple[str, int]], *, proxied: bool = False) -> None:
         """Bind every address; OSError names the one that cannot be had, and nothing stays open.
@@ -55,7 +55,7 @@ class Listeners:
         if proxied:
             from proxy.relay.proxied import ProxiedConnection  # noqa: PLC0415 - not paid for where it is not used
 
-            plain, relay = make, self._relay
+            plain, relay = make, self.relay
             make = lambda: ProxiedConnection(relay, plain)  # noqa: E731
         for host, port in addresses:
             try:
@@ -66,7 +66,7 @@ class Listeners:
             self._servers.append(server)
 
     def _maker(self) -> Callable[[], asyncio.Protocol]:
-        return self.tls.connection if self.tls is not None else lambda: ClientConnection(self._relay, "http")
+        return self.tls.connection if self.tls is not None else lambda: ClientConnection(self.relay, "http")
 
     def close(self) -> None:
         """Take no new connection."""
@@ -76,7 +76,7 @@ class Listeners:
 
     def sweep(self, now: float) -> None:
         """Cut whoever is past a deadline."""
-        relay = self._relay
+        relay = self.relay
         for connection in [c for c in relay.connections if c.deadline < now]:
             connection.expire(now)
         idle_before = now - relay.gate.snapshot.timeouts.upstream_idle
@@ -89,7 +89,7 @@ class Listeners:
 
     async def drain(self) -> int:
         """Finish what is under way, within the deadline; the number of connections that had to be cut."""
-        relay = self._relay
+        relay = self.relay
         relay.draining = True
         self.close()
         deadline = monotonic() + relay.gate.snapshot.timeouts.drain

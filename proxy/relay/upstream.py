@@ -153,7 +153,7 @@ class UpstreamConnection(asyncio.Protocol):
             raise Unlawful("chunks for a client that cannot read them")  # RFC 9112 6.1; it was asked as HTTP/1.0
         if head.close:
             exchange.upstream_closes = True
-        if exchange.head_only or head.status in {204, 304}:
+        if exchange.head.head_only or head.status in {204, 304}:
             exchange.relay_head(head, b"", endless=False)
             self._finish(exchange, excess=at < len(data))
         elif head.chunked or head.length >= 0:

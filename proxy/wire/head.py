@@ -98,6 +98,11 @@ class RequestHead:
         self.expects = False
 
     @property
+    def head_only(self) -> bool:
+        """Whether its answer has no content (RFC 9110 9.3.2)."""
+        return self.method == b"HEAD"
+
+    @property
     def has_body(self) -> bool:
         return self.chunked or self.length > 0
 

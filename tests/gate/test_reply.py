@@ -11,7 +11,7 @@ from tests.gate.play import OPEN, READ, WRITE, answered, parse
 #: Never told to anybody: it went well, or there is nobody left.
 NEVER_TOLD = {Reason.OK, Reason.CLIENT_GONE, Reason.CLIENT_LATE}
 #: Answered by promgate itself, and no refusal.
-LOCAL = {Reason.HEALTH, Reason.OPTIONS}
+LOCAL = {Reason.HEALTH, Reason.OPTIONS, Reason.REDIRECTED}
 DENIALS = sorted(set(Reason) - NEVER_TOLD - LOCAL)
 
 #: What a sender does with these: it keeps the data and tries again, or it drops the data for good.
@@ -52,7 +52,7 @@ def test_no_sender_drops_its_data_by_accident(reason):
         Reason.TOKEN_RETIRED, Reason.TOKEN_LEAKED, Reason.JWT_EXPIRED, Reason.STORE_EMPTY, Reason.STORE_UNREADABLE,
             Reason.OVER_RATE,
         Reason.TOO_MANY_GUESSES, Reason.BUSY, Reason.DRAINING, Reason.UPSTREAM_BROKE, Reason.UPSTREAM_LATE,
-        Reason.UPSTREAM_REDIRECTS, Reason.UPSTREAM_REFUSED, Reason.CERTIFICATE_ENDED,
+        Reason.UPSTREAM_REDIRECTS, Reason.UPSTREAM_REFUSED, Reason.CERTIFICATE_ENDED, Reason.PLAIN_WRITE,
     }  # fmt: skip
     assert (status in KEPT) is (reason in not_now)
 
