@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from proxy.config.canary import CanaryOf
+from proxy.config.delivery import TargetOf
 from proxy.config.shape import REQUIRED, ListOf, MapOf, Refused, Section, Table, choice, option, whole
 from proxy.config.upstream import UpstreamOf
 from proxy.config.web_config import HttpServerConfig, TlsServerConfig
@@ -99,6 +101,15 @@ class Tokens(Section):
         "1h",
         "For this long after its end, a retired token gets 503 and Retry-After on a `remote_write` route, not 401: "
         "nothing is let in, and a sender keeps its batch instead of dropping it.",
+    )
+    deliver: dict[str, tuple[TargetOf, ...]] = option(
+        MapOf("name", ListOf(Table(TargetOf), or_one=True)),
+        {},
+        "Name -> the places where `promgate token rotate NAME` puts the new token, in this order. The token of a name "
+        "that is not here is printed.",
+    )
+    canary: CanaryOf | None = option(
+        Table(CanaryOf), None, "Prove a new token before it is delivered. Left out: it is not proven."
     )
 
 

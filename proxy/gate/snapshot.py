@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from proxy.gate.addresses import Addresses
     from proxy.gate.forwarded import Proxies
+    from proxy.tokens.targets import CanaryRules, Target
 
 
 class RouteKind(enum.Enum):
@@ -200,11 +201,13 @@ class JwtIssuer:
 
 @dataclass(frozen=True, slots=True)
 class TokenRules:
-    """The times of a token's life, in seconds."""
+    """The times of a token's life, in seconds, where the tokens of a name are put, and how a new one is proven."""
 
     overlap_s: float = 24 * 3600.0
     max_overlap_s: float = 7 * 24 * 3600.0
     retry_grace_s: float = 3600.0
+    deliver: Mapping[str, tuple[Target, ...]] = field(default_factory=dict)
+    canary: CanaryRules | None = None
 
 
 @dataclass(frozen=True, slots=True)
