@@ -105,6 +105,13 @@ class RateLimit:
     max_delay_s: float = 0.0
 
 
+class Concurrency(NamedTuple):
+    """How many requests may be under way at once, for each identity or each address."""
+
+    limit: int
+    by_identity: bool = True
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """Who may pass a route: a role, the methods it may use there (None: all that the route takes), and where.
@@ -144,6 +151,7 @@ class Route:
     rules: tuple[Rule, ...] = ()
     methods: frozenset[bytes] | None = None
     rate_limit: RateLimit | None = None
+    concurrency: Concurrency | None = None
     max_body_bytes: int = 32 * 1024 * 1024
     hosts: frozenset[bytes] = frozenset()
     stripped: bytes = b""
