@@ -12,7 +12,7 @@ import enum
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from proxy.tokens.ledger import Kind
+from proxy.tokens.ledger import Kind, describe
 from proxy.tokens.token import TokenState, state_at
 
 if TYPE_CHECKING:
@@ -136,11 +136,6 @@ def ago(seconds: float) -> str:
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"
     return f"{max(seconds, 0.0):.0f} s"
-
-
-def describe(one: Sighting) -> str:
-    """How people are told of a sender."""
-    return f"{one.address} {one.agent or 'without a User-Agent'}"
 
 
 def _counts(one: Sighting, now: float) -> bool:
