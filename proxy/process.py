@@ -1,10 +1,12 @@
-"""What the process asks of its operating system before it serves: room for connections, no core files, calm malloc."""
+"""What the process asks of its operating system before it serves: room for connections, a shut memory, calm malloc."""
 
 from __future__ import annotations
 
 import ctypes
 import resource
 
+# <linux/prctl.h>
+_PR_SET_DUMPABLE = 4
 # <malloc.h>
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
@@ -13,11 +15,24 @@ _MMAP_BYTES = 1024 * 1024
 
 
 def prepare_process() -> None:
-    """Raise the soft limit of open files to the hard one, write no core files (they hold secrets), tune malloc."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    """Raise the soft limit of open files to the hard one, show nobody our memory (it holds secrets), tune malloc."""
+    _shut_memory()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     _keep_freed_buffers()
+
+
+def _shut_memory() -> None:
+    """No core file, and no debugger but root's.
+
+    A limit of 0 does not stop a core that is piped to a program, as to systemd-coredump (core(5)). A process that is
+    not dumpable has none at all, and its own user can neither trace it nor read its mem or environ in /proc (prctl(2)).
+    What it reads there of itself, it still may (ptrace(2): the same thread group).
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)
+    if prctl is not None:
+        prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def _keep_freed_buffers() -> None:

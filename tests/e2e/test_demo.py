@@ -32,7 +32,9 @@ ROW = re.compile(r"^  (\d+) +(\w{8}) -> (\w{8}) +30 s +\d+\.\d s +(\d+) +(\d+) +
 
 
 class Demo:
-    """One run, in a directory of its own. Its processes are known by a mark in the environment that all inherit."""
+    """One run, in a directory of its own. Its processes are known by a mark in the environment that all inherit, or
+    by that directory on their command line: promgate shows its environment to nobody.
+    """
 
     def __init__(self, directory: Path) -> None:
         self.state = directory / "state"
@@ -85,8 +87,12 @@ class Demo:
             self._child.wait()
 
     def processes(self) -> list[int]:
-        """The ids of all living processes with the mark."""
-        return [int(one.parent.name) for one in Path("/proc").glob("[0-9]*/environ") if self._mark in _environ(one)]
+        """The ids of all living processes of this run."""
+        return [
+            int(one.name)
+            for one in Path("/proc").glob("[0-9]*")
+            if self._mark in _words(one / "environ") or any(str(self.state) in word for word in _words(one / "cmdline"))
+        ]
 
     @property
     def _process(self) -> subprocess.Popen[str]:
@@ -99,7 +105,7 @@ class Demo:
         return self._process.stdout
 
 
-def _environ(file: Path) -> list[str]:
+def _words(file: Path) -> list[str]:
     try:
         return file.read_bytes().decode(errors="replace").split("\0")
     except OSError:  # ended, or another user's

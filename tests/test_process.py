@@ -1,0 +1,46 @@
+"""What the process asks of its operating system, as any user: no core files, and nobody looks into its memory."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.kit.promgate import environment
+
+#: PR_GET_DUMPABLE is 3 (<linux/prctl.h>). Then what promgate reads of itself: its figures, and the way to the socket
+#: beside the store, which goes through /proc/self/fd.
+LOOK = """
+import ctypes, os, resource, sys
+from prometheus_client.process_collector import ProcessCollector
+from proxy.process import prepare_process
+os.setuid(int(sys.argv[1]))
+prepare_process()
+print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0), resource.getrlimit(resource.RLIMIT_CORE))
+print(*(metric.name for metric in ProcessCollector(registry=None).collect() if metric.samples[0].value > 0))
+here = os.open("/proc", os.O_PATH)
+print(os.path.exists(f"/proc/self/fd/{here}/self"), open("/proc/self/mountinfo").read(1) != "")
+"""
+FIGURES = (
+    "virtual_memory_bytes",
+    "resident_memory_bytes",
+    "start_time_seconds",
+    "cpu_seconds",
+    "open_fds",
+    "max_fds",
+)
+NOBODY = 65534
+
+
+@pytest.mark.parametrize("user", [os.geteuid(), NOBODY] if os.geteuid() == 0 else [os.geteuid()])
+def test_no_core_no_debugger_and_its_own_figures(user: int) -> None:
+    command = [sys.executable, "-c", LOOK, str(user)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=60)
+    assert done.stderr == ""
+    assert done.stdout.splitlines() == [
+        "0 (0, 0)",
+        " ".join(f"process_{name}" for name in FIGURES),
+        "True True",
+    ]
