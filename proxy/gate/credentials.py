@@ -87,8 +87,8 @@ class LastShown:
             self.certificate = replace(self.certificate, not_after=-math.inf)
 
     def keep(self, head: RequestHead, shown: Shown | None) -> None:
-        if head.authorization is not None:
-            self.line, self._shown = head.authorization_line, shown
+        """`head` showed another line than our own, and was let in."""
+        self.line, self._shown = head.authorization_line, shown
 
 
 def read_credential(value: bytes) -> Shown:

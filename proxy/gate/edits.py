@@ -23,24 +23,24 @@ IDENTITY_FIELDS = frozenset(
     """.split()
 )
 
-def upstream_head(head: RequestHead, peer_lines: bytes, told: bytes = b"") -> list[bytes]:
+def upstream_head(head: RequestHead, line: bytes, told: bytes, peer_lines: bytes) -> list[bytes | memoryview]:
     """The head for the upstream in pieces; framing is written by us, from what was decided and not what was said.
 
-    `told` are the lines of `telling`; `peer_lines` the X-Forwarded lines of the connection and the blank line, made
-    once per connection.
-    Takes over `head.sent`.
+    `line` is the request line as it goes on, `told` are the lines of `telling`; `peer_lines` the X-Forwarded lines of
+    the connection and the blank line, made once per connection.
     """
-    pieces = head.sent
-    if head.chunked:
-        pieces.append(b"Transfer-Encoding: chunked\r\n")
-    elif head.length >= 0:
-        pieces.append(b"Content-Length: %d\r\n" % head.length)
+    framing = b""
+    if head.length >= 0:
+        framing = b"Content-Length: %d\r\n" % head.length
+    elif head.chunked:
+        framing = b"Transfer-Encoding: chunked\r\n"
     if head.minor == 0:
-        pieces.append(b"Connection: close\r\n")
-    if told:
-        pieces.append(told)
-    pieces.append(peer_lines)
-    return pieces
+        framing += b"Connection: close\r\n"
+    return [line, head.fields, framing, told, peer_lines]
+
+
+def peer_lines(ip: str, scheme: str) -> bytes:
+    return f"X-Forwarded-For: {ip}\r\nX-Forwarded-Proto: {scheme}\r\n\r\n".encode()
 
 
 def with_line(answer: bytes, line: bytes) -> bytes:
@@ -49,7 +49,3 @@ def with_line(answer: bytes, line: bytes) -> bytes:
         return answer
     first, end, rest = answer.partition(b"\r\n")
     return first + end + line + rest
-
-
-def peer_lines(ip: str, scheme: str) -> bytes:
-    return f"X-Forwarded-For: {ip}\r\nX-Forwarded-Proto: {scheme}\r\n\r\n".encode()

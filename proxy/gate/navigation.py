@@ -18,7 +18,7 @@ def is_navigation(head: RequestHead) -> bool:
     if head.method not in READING or head.authorization_line is not None:
         return False
     takes_pages = False
-    for line in head.sent[1:]:
+    for line in head.fields.split(b"\r\n"):
         name, _, value = line.partition(b":")
         name = name.lower()
         if name == b"accept":

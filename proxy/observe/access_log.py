@@ -90,25 +90,28 @@ def _write_what_fits(fd: int, data: bytes) -> int:
     return written
 
 
-_millisecond = -1
-_stamp = ""
+_second = _millisecond = -1
+_stamp = _stamp_s = ""
 
 
 def _time(at: float) -> str:
     """RFC 3339 in UTC, milliseconds; the last one is kept, since the next line's is mostly the same."""
-    global _millisecond, _stamp
+    global _second, _millisecond, _stamp, _stamp_s
     now = int(at * 1000)
     if now != _millisecond:
         second, rest = divmod(now, 1000)
-        _stamp = f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(second))}.{rest:03d}Z"
-        _millisecond = now
+        if second != _second:
+            _second, _stamp_s = second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        _millisecond, _stamp = now, f"{_stamp_s}.{rest:03d}Z"
     return _stamp
 
 
-class _Texts(dict[bytes, str]):
+class _Texts(dict[bytes | str, str]):
     """value -> its logfmt spelling. Whatever is not plain is quoted and escaped: no client writes a line of its own."""
 
-    def __missing__(self, value: bytes) -> str:
+    def __missing__(self, told: bytes | str) -> str:
+        # A lone surrogate must not cost the whole batch.
+        value = told if isinstance(told, bytes) else told.encode(errors="backslashreplace")
         if not value:
             text = "-"
         elif not value.translate(None, _BARE):
@@ -118,7 +121,7 @@ class _Texts(dict[bytes, str]):
         if len(self) >= _MEMO_TEXTS:
             self.clear()
         if len(value) <= _MEMO_TEXT_BYTES:
-            self[value] = text
+            self[told] = text
         return text
 
 
@@ -126,10 +129,9 @@ _texts = _Texts()
 
 
 def _logfmt_line(o: Outcome) -> str:
-    identity = o.identity.encode(errors="backslashreplace")  # a lone surrogate must not cost the whole batch
     return (
         f"ts={_time(o.at)} client={o.ip} method={_texts[o.method]} path={_texts[o.path]} status={o.status} "
-        f"reason={o.reason} route={o.route or '-'} identity={_texts[identity]} token={o.token_id or '-'} "
+        f"reason={o.reason} route={o.route or '-'} identity={_texts[o.identity]} token={o.token_id or '-'} "
         f"in={o.bytes_in} out={o.bytes_out} duration={o.duration_s:.6f} agent={_texts[o.agent]}\n"
     )
 

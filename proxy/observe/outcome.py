@@ -9,8 +9,7 @@ from dataclasses import dataclass
 class Outcome:
     """Times are unix seconds, sizes are octets of body as it passed, chunk framing included.
 
-    `path` is canonical, and empty where no lawful head was seen. `certificate` is the first name of the connection's
-    client certificate (`cert:CN=x`), also where something else was shown in the request.
+    `path` is canonical, and empty where no lawful head was seen.
     """
 
     at: float
@@ -26,4 +25,3 @@ class Outcome:
     agent: bytes
     bytes_in: int
     bytes_out: int
-    certificate: str = ""

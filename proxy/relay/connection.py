@@ -149,7 +149,7 @@ class ClientConnection(asyncio.Protocol):
                 asyncio.get_running_loop().call_soon(self._go_on)
                 return
             answered += 1
-            if data[:2] == b"\r\n" and len(data) > 2 and not self._forgiven:
+            if data[0] == 13 and data[:2] == b"\r\n" and len(data) > 2 and not self._forgiven:
                 self._forgiven = True
                 data = data[2:]  # RFC 9112 2.2: one empty line before a request is forgiven
                 searched = max(0, searched - 2)
@@ -180,8 +180,10 @@ class ClientConnection(asyncio.Protocol):
             self.ip, self.peer_lines = gate.proxies.read(data[:end], self.peer, self._scheme)
         decision = gate.decide(head, shown, self.ip, now, relay.clock.at(now))
         if decision.__class__ is Forward and not decision.wait_s:
-            relay.request_memo.keep()
-            self.last_shown.keep(head, shown)
+            if relay.request_memo.is_fresh:
+                relay.request_memo.keep()
+            if head.authorization is not None:
+                self.last_shown.keep(head, shown)
             return self._forward(head, decision, data, end + 4, now)
         return self._otherwise(head, shown, decision, data[end + 4 :], now)
 
@@ -192,13 +194,10 @@ class ClientConnection(asyncio.Protocol):
         self.deadline = now + (timeouts.linger if self._eof else timeouts.response)
         if head.expects and at == len(data):
             self._out.send(_CONTINUE)
-        if head.has_body:
-            self._state = _BODY
-            self._pace = BodyPace(now)
-        else:
-            self._state = _WAIT
+        self._state = _BODY if head.has_body else _WAIT
         end = exchange.open(data, at)
         if end < 0:
+            self._pace = BodyPace(now)
             self._body_goes_on(len(data) - at)
             return b""
         if self._state == _BODY:
@@ -222,7 +221,7 @@ class ClientConnection(asyncio.Protocol):
         try:
             verdict = await settle(self._relay, head, shown, self.ip, decision)
         except asyncio.CancelledError:
-            report_answer(self._relay, self, head, Deny(Reason.CLIENT_GONE, decision.route), 0, started)
+            report_answer(self._relay, self.ip, head, Deny(Reason.CLIENT_GONE, decision.route), 0, started)
             raise
         self._settling = None
         rest, self._buffer = self._buffer, b""
@@ -248,7 +247,7 @@ class ClientConnection(asyncio.Protocol):
             reason = Reason.DRAINING if self._relay.draining and head.path == b"/-/ready" else decision.reason
             status, answer = build_local(reason, close=close, head_only=head.head_only, location=decision.location)
             self._out.send(with_line(answer, self.hsts))
-        report_answer(self._relay, self, head, decision, status, now)
+        report_answer(self._relay, self.ip, head, decision, status, now)
         if close:
             self._linger(whole=whole or head.expects)  # who waits for our 100 sends no body after a refusal
             return b""
@@ -299,7 +298,8 @@ class ClientConnection(asyncio.Protocol):
         if self._buffer:
             # Not from within: a thousand requests sent ahead would be a thousand frames deep.
             asyncio.get_running_loop().call_soon(self._next_request)
-        self.continue_reading()
+        if not self._reading.on:
+            self.continue_reading()
 
     def hold_reading(self) -> None:
         self._reading.hold()

@@ -33,6 +33,11 @@ if TYPE_CHECKING:
 _REPLAY_BYTES = 256 * 1024
 #: RFC 9110 9.2.2, of those without a body: sending them twice does what sending them once does.
 _REPEATABLE = frozenset({b"GET", b"HEAD", b"OPTIONS"})
+# A look-up in an Enum costs as much as a call.
+_REMOTE_WRITE = RouteKind.REMOTE_WRITE
+_OK = Reason.OK
+#: A body up to this size is joined to its head; a larger one is written beside it, by one system call all the same.
+_JOINED_BYTES = 16 * 1024
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
@@ -44,7 +49,6 @@ class Exchange:
         "_forward",
         "_gone",
         "_kept",
-        "_kept_bytes",
         "_pending",
         "_relay",
         "_started",
@@ -58,6 +62,9 @@ class Exchange:
         "status",
         "upstream_closes",
     )
+
+    _body: Body  # of a request that does not come whole
+    _pending: list[bytes | memoryview]  # while it connects
 
     def __init__(
         self, client: ClientConnection, relay: RelayContext, head: RequestHead, forward: Forward, now: float
@@ -74,18 +81,11 @@ class Exchange:
         self._backend = relay.backends[forward.route.name]
         self._forward = forward
         self._started = now
-        if forward.place is not None:
-            forward.place.take()
         self._upstream: UpstreamConnection | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._gone = False
-        repeatable = head.method in _REPEATABLE and not head.has_body
-        is_write = forward.route.kind is RouteKind.REMOTE_WRITE and head.method == b"POST"
-        keeps = repeatable or is_write
-        self._kept: list[bytes | memoryview] | None = [] if keeps else None
-        self._kept_bytes = 0
-        self._body: Body | None = None
-        self._pending: list[bytes | memoryview] = []
+        #: All that was sent on so far, while it may be needed once more.
+        self._kept: list[bytes | memoryview] | None = None
 
     # the request, from the client's connection
 
@@ -139,29 +139,29 @@ class Exchange:
 
     # the answer, from the upstream's connection
 
-    def relay_head(self, head: ResponseHead, body: bytes | memoryview, *, endless: bool) -> None:
-        if head.status in _REDIRECTS and self._forward.route.kind is RouteKind.REMOTE_WRITE:
-            # A sender follows it with a GET, is told 200 by some page, and takes its samples for stored.
-            self._drop_upstream()
-            self._refuse(Reason.UPSTREAM_REDIRECTS)
-            return
+    def relay_head(self, head: ResponseHead, data: bytes | memoryview, at: int, *, endless: bool = False) -> None:
+        """Send the head on, and data[at:] of its body; data[:at] is nothing, or the head as it came."""
+        sent = head.sent
+        if 300 <= head.status < 400:
+            if head.status in _REDIRECTS and self._forward.route.kind is _REMOTE_WRITE:
+                # A sender follows it with a GET, is told 200 by some page, and takes its samples for stored.
+                self._drop_upstream()
+                self._refuse(Reason.UPSTREAM_REDIRECTS)
+                return
+            if stripped := self._forward.route.stripped:
+                sent = restore_location(sent, stripped)
         self._kept = None
         self.status = head.status
-        if not self.request_done or endless or self._relay.draining:
+        if endless or not self.request_done or self._relay.draining:
             self.closes = True
-        sent = head.sent
-        if head.status >= 300 and head.status < 400 and (stripped := self._forward.route.stripped):
-            sent = restore_location(sent, stripped)
-        pieces: list[bytes | memoryview] = [sent]
         if self.client.hsts and b"\r\nstrict-transport-security:" not in sent.lower():
-            pieces.append(self.client.hsts)
-        if self.closes:
-            pieces.append(b"Connection: close\r\n")
-        pieces.append(b"\r\n")
-        if body:
-            pieces.append(body)
-            self.bytes_out += len(body)
-        self.client.send_answer(b"".join(pieces))
+            sent += self.client.hsts
+        self.bytes_out += len(data) - at
+        if at and head.is_verbatim and not self.closes and sent is head.sent:
+            self.client.send_answer(data)
+        else:
+            last = b"Connection: close\r\n\r\n" if self.closes else b"\r\n"
+            self.client.send_answer(b"".join((sent, last, memoryview(data)[at:])))
 
     def relay_body(self, data: bytes | memoryview) -> None:
         self.bytes_out += len(data)
@@ -169,15 +169,16 @@ class Exchange:
 
     def answered(self, *, reusable: bool) -> None:
         """The answer is whole."""
-        upstream, self._upstream = self._upstream, None
-        if self._gone or upstream is None:
+        upstream = self._upstream
+        if upstream is None:
             return
+        self._upstream = None
         now = monotonic()
         if reusable and self.request_done and not self.upstream_closes and not self._relay.draining:
             upstream.release(now)
         else:
             upstream.abort()
-        self._end(Reason.OK, now)
+        self._end(_OK, now)
         self.client.exchange_ended(now, close=self.closes)
 
     def upstream_broke(self, reason: Reason, *, silent: bool) -> None:
@@ -222,7 +223,6 @@ class Exchange:
 
     def _take(self, data: bytes, at: int) -> tuple[bytes | memoryview, int] | None:
         """(What may go on, where the body ends in `data` or -1); None when the request was refused for its body."""
-        assert self._body is not None
         try:
             taken = self._body.feed(data, at)
         except Unlawful:
@@ -234,25 +234,30 @@ class Exchange:
         return taken
 
     def _first_bytes(self, body: bytes | memoryview) -> list[bytes | memoryview]:
-        if stripped := self._forward.route.stripped:
-            self.head.sent[0] = strip_line(self.head.line, stripped)
-        told, files = self._forward.told, self._backend.files
+        head, route, told, files = self.head, self._forward.route, self._forward.told, self._backend.files
+        line = strip_line(head.line, route.stripped) if route.stripped else head.line.sent
         if files is not None:
             told += files.line
-        head = b"".join(upstream_head(self.head, self.client.peer_lines, told))
+        pieces = upstream_head(head, line, told, self.client.peer_lines)
         size = len(body)
+        if 0 < size <= _JOINED_BYTES:
+            pieces.append(body)
+        first: list[bytes | memoryview] = [b"".join(pieces)]
+        if size > _JOINED_BYTES:
+            first.append(body)
         self.bytes_in += size
-        first: list[bytes | memoryview] = [head, body] if size else [head]
-        if self._kept is not None:
-            self._kept += first
-            self._kept_bytes += size
+        if route.kind is _REMOTE_WRITE and head.method == b"POST":
+            keeps = size <= _REPLAY_BYTES
+        else:
+            keeps = head.method in _REPEATABLE and not head.has_body
+        if keeps:
+            self._kept = first.copy()
         return first
 
     def _keep(self, data: bytes | memoryview) -> None:
         if self._kept is not None:
             self._kept.append(data)
-            self._kept_bytes += len(data)
-            if self._kept_bytes > _REPLAY_BYTES:
+            if self.bytes_in > _REPLAY_BYTES:
                 self._kept = None
 
     def _connect(self, to_send: list[bytes | memoryview]) -> None:
@@ -296,8 +301,6 @@ class Exchange:
         if self._gone:
             return
         self._gone = True
-        if self._forward.place is not None:
-            self._forward.place.give_back()
         self._kept = None
         if self._connecting is not None:
             self._connecting.cancel()

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 #: What may wait in a transport before the other side is asked to pause.
 WRITE_LIMIT = 256 * 1024
 
+#: RFC 9112 6.3: these never have one, whatever their fields say.
+_BODILESS = frozenset({204, 304})
+
 _IDLE, _HEAD, _BODY, _UNTIL_CLOSE = range(4)
 
 
@@ -135,7 +138,7 @@ class UpstreamConnection(asyncio.Protocol):
         if searched:
             data = self._buffer + data
         while True:
-            end = data.find(b"\r\n\r\n", max(0, searched - 3))
+            end = data.find(b"\r\n\r\n", searched - 3 if searched > 3 else 0)
             if end < 0:
                 if len(data) > MAX_HEAD_BYTES:
                     raise Unlawful("response head too large")
@@ -153,19 +156,24 @@ class UpstreamConnection(asyncio.Protocol):
             raise Unlawful("chunks for a client that cannot read them")  # RFC 9112 6.1; it was asked as HTTP/1.0
         if head.close:
             exchange.upstream_closes = True
-        if exchange.head.head_only or head.status in {204, 304}:
-            exchange.relay_head(head, b"", endless=False)
-            self._finish(exchange, excess=at < len(data))
+        here = len(data) - at
+        bodiless = head.status in _BODILESS or exchange.head.head_only
+        if not here if bodiless else here == head.length:  # the usual small answer: it is here, whole
+            exchange.relay_head(head, data, at)
+            self._finish(exchange, excess=False)
+        elif bodiless:
+            exchange.relay_head(head, b"", 0)
+            self._finish(exchange, excess=True)
         elif head.chunked or head.length >= 0:
             body = self._body = ChunkedBody() if head.chunked else LengthBody(head.length)
             piece, ended = body.feed(data, at)
             self._state = _BODY
-            exchange.relay_head(head, piece, endless=False)
+            exchange.relay_head(head, piece, 0)
             if ended >= 0:
                 self._finish(exchange, excess=ended < len(data))
         else:
             self._state = _UNTIL_CLOSE
-            exchange.relay_head(head, data[at:], endless=True)
+            exchange.relay_head(head, data, at, endless=True)
 
     def _body_data(self, exchange: Exchange, data: bytes) -> None:
         assert self._body is not None

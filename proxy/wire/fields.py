@@ -59,6 +59,8 @@ _MAY_BE_SECRET = re.compile(rb"auth|cookie|cred|jwt|key|pass|secret|session|sign
 #: Beginnings of names that only we may set, the names that nobody has thought of yet included.
 _OURS = (b"x-forwarded-", b"x-promgate-")
 _USUAL_LENGTH = b"Content-Length: "
+#: Some 900 TB; what is longer than any body is meant to be misread.
+MAX_LENGTH_DIGITS = 15
 
 
 def split_field(line: bytes) -> tuple[bytes, bytes]:
@@ -78,17 +80,19 @@ class FieldMemo(dict[bytes, Verdict]):
     `drop` is for requests: names that no client may set. With it go names with `_` and names that begin as ours do.
     """
 
-    __slots__ = ("_guarded", "_special", "fresh")
+    __slots__ = ("_guarded", "_special", "fresh", "is_missed")
 
     def __init__(self, special: Mapping[bytes, int], drop: frozenset[bytes] = frozenset()) -> None:
         super().__init__()
         self._guarded = bool(drop)
         self._special = {**dict.fromkeys(drop, DROP), **special}
         self.fresh: list[tuple[bytes, Verdict]] = []
+        self.is_missed = False  # set when a line is not known: by and for whoever wants to know of several
 
     def __missing__(self, line: bytes) -> Verdict:
         if line.startswith(_USUAL_LENGTH) and (value := line[16:]).isdigit() and len(value) <= 15:
             return LENGTH, value, line + b"\r\n"  # each body has its own: nothing to remember
+        self.is_missed = True
         if len(line) > MAX_LINE_BYTES:
             raise Unlawful("header field too large", 431)
         name, value = split_field(line)
@@ -112,7 +116,7 @@ class FieldMemo(dict[bytes, Verdict]):
 
 
 def _checked(kind: int, value: bytes) -> bytes:
-    if kind == LENGTH and not (value.isdigit() and len(value) <= 15):
+    if kind == LENGTH and not (value.isdigit() and len(value) <= MAX_LENGTH_DIGITS):
         # isdigit() of bytes is ASCII only; a list ("5, 5") or a sign is refused too (RFC 9112 6.3).
         raise Unlawful("malformed Content-Length")
     if kind == ENCODING and value.lower() != b"chunked":

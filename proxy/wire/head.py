@@ -6,11 +6,11 @@ What is ambiguous is refused even where the RFC lets a server repair it: the ups
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from dataclasses import dataclass
 
-from proxy.wire import fields as f
-from proxy.wire.fields import FieldMemo
+from proxy.wire.fields import MAX_LENGTH_DIGITS
 from proxy.wire.grammar import is_token
+from proxy.wire.section import USUAL_LENGTH, Section, SectionMemo
 from proxy.wire.target import split_target
 from proxy.wire.unlawful import Unlawful
 
@@ -28,8 +28,9 @@ _BARE = re.compile(rb"\r(?!\n|\Z)|(?<!\r)\n").search
 _ANY_VERSION = re.compile(rb"HTTP/[0-9]\.[0-9]").fullmatch
 
 
-class RequestLine(NamedTuple):
-    """One lawful request line. `path` is canonical; `sent` is the line as it goes on, with its CRLF."""
+@dataclass(slots=True)
+class RequestLine:
+    """One lawful request line, never changed. `path` is canonical; `sent` is the line as it goes on, with its CRLF."""
 
     method: bytes
     path: bytes
@@ -39,72 +40,73 @@ class RequestLine(NamedTuple):
 
 
 class RequestMemo:
-    """Request lines and field lines that were judged before. Lines of this head wait until the caller says `keep`."""
+    """Request lines, field lines and whole sections that were judged before.
 
-    __slots__ = ("fields", "fresh_line", "lines")
+    What is new in a head waits, while `is_fresh`, until the caller says `keep`.
+    """
+
+    __slots__ = ("_line", "is_fresh", "lines", "sections")
 
     def __init__(self, drop: frozenset[bytes]) -> None:
         """`drop`: lower-case names of fields that no client may set."""
-        self.fields = FieldMemo(f.REQUEST_FIELDS, drop)
+        self.sections = SectionMemo(drop)
         self.lines: dict[bytes, RequestLine] = {}
-        self.fresh_line: tuple[bytes, RequestLine] | None = None
+        self.is_fresh = False
+        self._line: tuple[bytes, RequestLine] | None = None
+
+    def note(self, raw: bytes, line: RequestLine) -> None:
+        self._line = raw, line
 
     def keep(self) -> None:
         """The sender of the head just read may be trusted with a place in memory."""
-        if self.fields.fresh:
-            self.fields.keep()
-        if self.fresh_line is not None:
+        if not self.is_fresh:
+            return
+        self.sections.keep()
+        if self._line is not None:
             if len(self.lines) >= _MEMO_LINES:
                 self.lines.clear()
-            line, parsed = self.fresh_line
-            self.lines[line] = parsed
-            self.fresh_line = None
+            raw, line = self._line
+            self.lines[raw] = line
+        self.forget()
+
+    def forget(self) -> None:
+        """Nothing waits any more."""
+        self.is_fresh = False
+        self.sections.forget()
+        self._line = None
 
 
 class RequestHead:
     """One lawful request head.
 
-    `sent` are the lines that go on, each with its CRLF, in the order received, the request line first. `length` is -1
-    without Content-Length. `authorization_line` is the raw line, for the caller's memory of the last one.
+    `line` and `fields` are what goes on, each line with its CRLF, in the order received. `length` is -1 without
+    Content-Length. `authorization_line` is the raw line with the CRLF on either side, for the caller's memory of the
+    last one; `authorization` its value, None where the line was the one that the caller knew.
     """
 
     __slots__ = (
-        "agent",
-        "authorization",
-        "authorization_line",
-        "chunked",
-        "close",
-        "expects",
-        "host",
-        "length",
-        "line",
-        "method",
-        "minor",
-        "path",
-        "sent",
-    )
+        "agent", "authorization", "authorization_line", "chunked", "close", "expects", "fields", "has_body",
+        "head_only", "host", "length", "line", "method", "minor", "path",
+    )  # fmt: skip
 
-    def __init__(self, line: RequestLine) -> None:
+    def __init__(
+        self, line: RequestLine, section: Section, length: int, credential: bytes | None, value: bytes | None
+    ) -> None:
         self.line = line
-        self.method, self.path, _, self.minor, sent = line
-        self.sent = [sent]
-        self.host: bytes | None = None
-        self.authorization: bytes | None = None
-        self.authorization_line: bytes | None = None
-        self.agent = b""
-        self.length = -1
-        self.chunked = False
-        self.close = self.minor == 0
-        self.expects = False
-
-    @property
-    def head_only(self) -> bool:
-        """Whether its answer has no content (RFC 9110 9.3.2)."""
-        return self.method == b"HEAD"
-
-    @property
-    def has_body(self) -> bool:
-        return self.chunked or self.length > 0
+        self.method = method = line.method
+        self.head_only = method == b"HEAD"  # its answer has no content (RFC 9110 9.3.2)
+        self.path = line.path
+        self.minor = minor = line.minor
+        self.fields = section.sent
+        self.host = section.host
+        self.agent = section.agent
+        self.length = length
+        self.chunked = section.chunked
+        self.has_body = length > 0 or section.chunked
+        self.close = section.close or minor == 0
+        self.expects = section.expects and minor == 1
+        self.authorization_line = credential
+        self.authorization = value
 
 
 def find_head_end(data: bytes, since: int = 0) -> int:
@@ -112,7 +114,7 @@ def find_head_end(data: bytes, since: int = 0) -> int:
 
     `since` is how much of `data` was searched before.
     """
-    end = data.find(b"\r\n\r\n", max(0, since - 3))
+    end = data.find(b"\r\n\r\n", since - 3 if since > 3 else 0)
     if end >= 0:
         if end > MAX_TARGET_BYTES + MAX_SECTION_BYTES:
             if data.find(b"\r\n", 0, MAX_TARGET_BYTES + _MAX_METHOD_BYTES + 16) < 0:
@@ -140,104 +142,67 @@ def check_partial_head(data: bytes, since: int) -> None:
 
 
 def admit_request(data: bytes, end: int, memo: RequestMemo, known_line: bytes | None = None) -> RequestHead:
-    """The request head in data[:end], or Unlawful. `known_line`: an Authorization line seen before here."""
-    lines = data[:end].split(b"\r\n")
-    fields = memo.fields
-    if fields.fresh:
-        fields.fresh.clear()
-    first = lines[0]
-    line = memo.lines.get(first)
-    memo.fresh_line = None
-    head = RequestHead(line or _request_line(first))
-    if len(lines) > MAX_FIELDS + 1 or end - len(first) > MAX_SECTION_BYTES:
+    """The request head in data[:end], or Unlawful. `known_line`: an `authorization_line` seen before here."""
+    if memo.is_fresh:
+        memo.forget()
+    cut = data.find(b"\r\n")
+    first = data[:cut]
+    known = memo.lines.get(first)
+    line = known or _request_line(first)
+    if end - cut > MAX_SECTION_BYTES:
         raise Unlawful("request head too large", 431)
-    del lines[0]
-    named: list[bytes] | None = None
-    send = head.sent.append
-    for field in lines:
-        if field == known_line:
-            if head.authorization_line is not None:
-                raise Unlawful("two Authorization fields")
-            head.authorization_line = known_line
-            continue
-        verdict = fields[field]
-        if verdict.__class__ is bytes:
-            send(verdict)
-            continue
-        kind, value, sent = verdict
-        if kind == f.HOST:
-            if head.host is not None:
-                raise Unlawful("two Host fields")
-            head.host = value  # type: ignore[assignment]
-            send(sent)  # type: ignore[arg-type]
-        elif kind == f.AGENT:
-            head.agent = value  # type: ignore[assignment]
-            send(sent)  # type: ignore[arg-type]
-        elif kind == f.LENGTH:
-            if head.length >= 0:
+    raw = data[cut : end + 2]  # so that each line has a CRLF on either side
+    # Heads of one client differ in their credential and in the length of their body, and in little else: these two
+    # lines are taken out, and what is left is mostly known as a whole.
+    credential = value = None
+    if known_line is not None and (at := raw.find(known_line)) >= 0:
+        credential = known_line
+        raw = raw[:at] + raw[at + len(known_line) - 2 :]
+    length = -1
+    at = raw.find(USUAL_LENGTH)
+    if at >= 0:
+        after = raw.find(b"\r\n", at + len(USUAL_LENGTH))
+        digits = raw[at + len(USUAL_LENGTH) : after]
+        if digits.isdigit() and len(digits) <= MAX_LENGTH_DIGITS:
+            length = int(digits)
+            raw = raw[:at] + raw[after:]
+    section = memo.sections.get(raw)
+    if section is None:
+        memo.is_fresh = True
+        told = memo.sections.read(raw, MAX_FIELDS - (length >= 0) - (credential is not None))
+        section = told.section
+        if told.length >= 0:
+            if length >= 0:
                 raise Unlawful("two Content-Length fields")
-            head.length = int(value)
-        elif kind != f.DROP:
-            named = _special(head, field, kind, value, named)  # type: ignore[arg-type]
-    if head.host is None and head.minor == 1:
+            length = told.length
+        if told.credential is not None:
+            if credential is not None:
+                raise Unlawful("two Authorization fields")
+            credential, value = told.credential, told.authorization
+    if section.host is None and line.minor == 1:
         raise Unlawful("missing Host")
-    if head.chunked and (head.length >= 0 or head.minor == 0):
+    if section.chunked and (length >= 0 or line.minor == 0):
         # RFC 9112 6.1: a server may let Transfer-Encoding win; what the next server does is not known.
         raise Unlawful("Transfer-Encoding beside Content-Length or in HTTP/1.0")
-    if named:
-        _remove_named(head, named)
-    if line is None:
-        _place_line(head, first, memo)
-    return head
+    if known is None:
+        memo.is_fresh = True
+        line = _place_line(line, section.host, first, memo)
+    return RequestHead(line, section, length, credential, value)
 
 
-def _special(head: RequestHead, line: bytes, kind: int, value: bytes, named: list[bytes] | None) -> list[bytes] | None:
-    if kind == f.AUTHORIZATION:
-        if head.authorization_line is not None:
-            # Which one would the upstream have believed?
-            raise Unlawful("two Authorization fields")
-        head.authorization_line = line
-        head.authorization = value
-    elif kind == f.ENCODING:
-        if head.chunked:
-            raise Unlawful("two Transfer-Encoding fields")
-        head.chunked = True
-    elif kind == f.EXPECT:
-        if value.lower() != b"100-continue":
-            raise Unlawful("unknown expectation", 417)
-        head.expects = head.minor == 1
-    elif kind == f.CONNECTION:
-        options = f.listed(value)
-        if b"close" in options:
-            head.close = True
-        if len(options) > 1 or options not in ([b"close"], [b"keep-alive"]):
-            return (named or []) + options
-    return named
-
-
-#: Naming these in Connection changes nothing: they are the message's own, not the connection's.
-_NEVER_NAMED = frozenset({b"close", b"keep-alive", b"host", b"user-agent"})
-
-
-def _remove_named(head: RequestHead, named: list[bytes]) -> None:
-    drop = set(named) - _NEVER_NAMED
-    head.sent[1:] = [sent for sent in head.sent[1:] if f.field_name(sent) not in drop]
-
-
-def _place_line(head: RequestHead, raw: bytes, memo: RequestMemo) -> None:
-    """Give a head whose request line was not seen before its canonical path, now that Host is known."""
-    method, target, _, minor, _ = head.line
+def _place_line(line: RequestLine, host: bytes | None, raw: bytes, memo: RequestMemo) -> RequestLine:
+    """A request line that was not seen before with its canonical path, now that Host is known."""
+    method, target, minor = line.method, line.path, line.minor
     if target == b"*":
         if method != b"OPTIONS":
             raise Unlawful("the request target must begin with /")
-        return
-    path, query = split_target(target, head.host)
-    head.path = path
-    head.sent[0] = b"%b %b%b HTTP/1.%d\r\n" % (method, path, query, minor)
-    head.line = RequestLine(method, path, query, minor, head.sent[0])
+        return line
+    path, query = split_target(target, host)
+    placed = RequestLine(method, path, query, minor, b"%b %b%b HTTP/1.%d\r\n" % (method, path, query, minor))
     if target[:1] == b"/" and len(raw) <= _MEMO_LINE_BYTES:
         # An absolute form depends on Host too, and is for proxies of another kind.
-        memo.fresh_line = raw, head.line
+        memo.note(raw, placed)
+    return placed
 
 
 def _request_line(line: bytes) -> RequestLine:

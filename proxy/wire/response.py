@@ -21,9 +21,10 @@ class ResponseHead:
     """One lawful response head, never changed once it is admitted: many answers may share it.
 
     `sent` is the status line and the field lines as we send them, each with its CRLF; `length` is -1 without one.
+    `is_verbatim`: they are sent as they came.
     """
 
-    __slots__ = ("chunked", "close", "length", "sent", "status")
+    __slots__ = ("chunked", "close", "is_verbatim", "length", "sent", "status")
 
     def __init__(self, status: int) -> None:
         self.status = status
@@ -31,6 +32,7 @@ class ResponseHead:
         self.length = -1
         self.chunked = False
         self.close = False
+        self.is_verbatim = False
 
 
 class ResponseMemo:
@@ -119,6 +121,7 @@ def _admit(raw: bytes, fields: FieldMemo) -> ResponseHead:
         raise Unlawful("204 with a body")  # RFC 9110 15.3.5: its octets would be taken for the next answer
     head.close = old or (named is not None and b"close" in named)
     head.sent = b"".join(_without(sent, named) if named else sent)
+    head.is_verbatim = head.sent == raw + b"\r\n"
     return head
 
 

@@ -13,7 +13,8 @@ WRITE_LINE = b"POST /api/v1/write HTTP/1.1"
 
 def sent(*fields, line=WRITE_LINE):
     """The head that the upstream gets, as lines."""
-    data = b"".join(upstream_head(admit(request(*fields, line=line)), PEER))
+    head = admit(request(*fields, line=line))
+    data = b"".join(upstream_head(head, head.line.sent, b"", PEER))
     assert data.endswith(b"\r\n\r\n")
     return data[:-4].split(b"\r\n")
 

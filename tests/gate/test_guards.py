@@ -163,7 +163,7 @@ def test_what_the_upstream_is_told(telling, subject, lines):
         assert answered(decision)[0] == 403
     else:
         assert decision.told == lines
-        sent = b"".join(upstream_head(read(), b"X-Forwarded-For: a\r\n\r\n", decision.told))
+        sent = b"".join(upstream_head(read(), b"", decision.told, b"X-Forwarded-For: a\r\n\r\n"))
         assert sent.endswith(lines + b"X-Forwarded-For: a\r\n\r\n")
 
 

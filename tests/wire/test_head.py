@@ -23,17 +23,12 @@ def test_a_head_goes_on_in_its_order_and_its_own_case():
             line=b"POST /%61?b=%zz HTTP/1.1",
         )
     )
-    assert head.sent == [
-        b"POST /a?b=%zz HTTP/1.1\r\n",
-        b"Host: a\r\n",
-        b"user-agent: Prometheus/2.53\r\n",
-        b"X-B: 2\r\n",
-        b"x-a: 1\r\n",
-    ]
+    assert head.line.sent == b"POST /a?b=%zz HTTP/1.1\r\n"
+    assert head.fields == b"Host: a\r\nuser-agent: Prometheus/2.53\r\nX-B: 2\r\nx-a: 1\r\n"
     assert (head.method, head.path, head.minor, head.host) == (b"POST", b"/a", 1, b"a")
     assert (head.length, head.chunked, head.has_body) == (10, False, True)
     assert (head.authorization, head.agent) == (b"Bearer t", b"Prometheus/2.53")
-    assert head.authorization_line == b"Authorization: Bearer t"
+    assert head.authorization_line == b"\r\nAuthorization: Bearer t\r\n"
 
 
 @pytest.mark.parametrize(
@@ -133,7 +128,7 @@ def test_fields_named_in_connection_go(connection, gone):
     fields = [b"X-A: 1", b"User-Agent: u", b"X-B: 2", b"Content-Length: 3", b"X-Forwarded-User: admin"]
     for lines in ([*fields, b"Connection: " + connection], [b"Connection: " + connection, *fields]):
         head = admit(request(*lines))
-        names = {line.partition(b":")[0] for line in head.sent[1:]}
+        names = {line.partition(b":")[0] for line in head.fields.splitlines()}
         assert names == {b"Host", b"X-A", b"User-Agent", b"X-B"} - gone
         assert head.length == 3
 
@@ -163,7 +158,7 @@ def test_no_client_says_who_it_is(name):
     """S1, S2: whatever its case, however often, and however it is spelled."""
     told = [name, name.title(), name.upper(), name.replace(b"-", b"_"), name.title().replace(b"-", b"_", 1)]
     head = admit(request(*(each + b": admin" for each in told)))
-    assert head.sent == [b"GET / HTTP/1.1\r\n", b"Host: a\r\n"]
+    assert (head.line.sent, head.fields) == (b"GET / HTTP/1.1\r\n", b"Host: a\r\n")
 
 
 def test_there_are_enough_of_these_names():
@@ -183,7 +178,7 @@ HOP_BY_HOP = [
 @pytest.mark.parametrize("field", HOP_BY_HOP)
 def test_what_is_between_the_client_and_us_stays_there(field):
     for line in (field, field.swapcase()):
-        assert admit(request(line)).sent == [b"GET / HTTP/1.1\r\n", b"Host: a\r\n"]
+        assert admit(request(line)).fields == b"Host: a\r\n"
 
 
 FIELDS = st.sampled_from(
@@ -205,24 +200,80 @@ LINES = st.sampled_from(
 HEADS = st.builds(lambda line, fields: request(*fields, line=line, host=b""), LINES, st.lists(FIELDS, max_size=6))
 
 
-@given(st.lists(HEADS, min_size=1, max_size=6))
-def test_memory_never_changes_a_verdict(heads):
-    """A head is judged alike by who has seen it, or parts of it, before."""
+KNOWN_LINE = b"\r\nAuthorization: Bearer t\r\n"
+
+
+@given(st.lists(HEADS, min_size=1, max_size=6), st.sampled_from([None, KNOWN_LINE]))
+def test_memory_never_changes_a_verdict(heads, known_line):
+    """A head is judged alike by who has seen its lines before, its section as a whole, or neither."""
     warm = memo()
-    for data in [*heads, *heads]:
-        known = verdict(admit, data, with_memo=warm)
-        assert known == verdict(admit, data)
+    for data in [*heads, *heads, *heads]:
+        known = verdict(admit, data, with_memo=warm, known_line=known_line)
+        assert known == verdict(admit, data, known_line=known_line)
         if isinstance(known, dict):
             warm.keep()
+
+
+def test_a_section_is_known_once_all_its_lines_were_and_holds_neither_credential_nor_length():
+    warm = memo()
+    for length in range(3):
+        data = request(b"Content-Length: %d" % length, b"Authorization: Bearer t", b"X-A: 1")
+        admit(data, with_memo=warm, known_line=KNOWN_LINE)
+        assert not warm.sections
+        if length:
+            warm.keep()
+    assert list(warm.sections) == [b"\r\nHost: a\r\nX-A: 1\r\n"]
+    head = admit(request(b"X-A: 1"), with_memo=warm)
+    assert (head.fields, head.length, head.authorization_line) == (b"Host: a\r\nX-A: 1\r\n", -1, None)
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        b"Content-Length: 5", b"content-length: 5", b"Authorization: Bearer t", b"Authorization: Bearer tt",
+        b"authorization: Bearer t", b"Transfer-Encoding: chunked", b" Content-Length: 5", b"Content-Length: 5 ",
+    ],
+)  # fmt: skip
+def test_what_was_taken_out_of_a_known_section_is_not_taken_twice(field):
+    """H8, H9, A1: a second length or credential beside the first is refused by who knows all other lines too."""
+    warm, both = memo(), (b"Content-Length: 5", b"Authorization: Bearer t")
+    for _ in range(3):
+        assert admit(request(*both), with_memo=warm, known_line=KNOWN_LINE).length == 5
+        warm.keep()
+    assert warm.sections
+    for fields in ((field, *both), (both[0], field, both[1]), (*both, field)):
+        assert refusal(admit, request(*fields), with_memo=warm, known_line=KNOWN_LINE) == 400
+
+
+def test_a_longer_credential_that_begins_as_the_known_one_is_another_one():
+    head = admit(request(b"Authorization: Bearer tt"), known_line=KNOWN_LINE)
+    assert head.authorization == b"Bearer tt"
+
+
+def test_the_memory_of_sections_is_bounded():
+    warm = memo()
+    for first in range(40):
+        for second in range(40):
+            for _ in range(2):
+                admit(request(b"A: %d" % first, b"B: %d" % second), with_memo=warm)
+                warm.keep()
+    assert 0 < len(warm.sections) <= 512
+    admit(request(*(b"X-%d: 1" % n for n in range(65))), with_memo=warm)
+    warm.keep()
+    sections = len(warm.sections)
+    admit(request(*(b"X-%d: 1" % n for n in range(65))), with_memo=warm)  # of many lines: judged one by one each time
+    warm.keep()
+    assert len(warm.sections) == sections
 
 
 @given(HEADS)
 def test_a_known_authorization_line_changes_nothing_else(data):
     cold = verdict(admit, data)
-    known = verdict(admit, data, known_line=b"Authorization: Bearer t")
-    if isinstance(cold, dict) and cold["authorization_line"] == b"Authorization: Bearer t":
+    known = verdict(admit, data, known_line=KNOWN_LINE)
+    if isinstance(cold, dict) and cold["authorization_line"] == KNOWN_LINE:
         cold["authorization"] = None
-    assert known == cold
+    # Of two faults another one may be told first.
+    assert known == cold or not (isinstance(known, dict) or isinstance(cold, dict))
 
 
 @given(HEADS)
@@ -230,7 +281,10 @@ def test_no_credential_is_remembered(data):
     warm = memo()
     verdict(admit, data, with_memo=warm)
     warm.keep()
-    assert not any(b"Bearer" in line or b"Cookie" in line for line in (*warm.fields, *warm.lines))
+    admit_again = verdict(admit, data, with_memo=warm)
+    warm.keep()
+    remembered = (*warm.sections.fields, *warm.sections, *warm.lines)
+    assert not any(b"Bearer" in line or b"Cookie" in line for line in remembered), admit_again
 
 
 def test_a_refused_head_leaves_nothing_behind():
@@ -239,7 +293,7 @@ def test_a_refused_head_leaves_nothing_behind():
     assert refusal(admit, request(b"Accept: 1", b"bad", line=b"GET /first HTTP/1.1"), with_memo=warm) == 400
     admit(request(b"Origin: 1", b"X-Api-Key: 1", b"Private-Token: 1"), with_memo=warm)
     warm.keep()
-    assert set(warm.fields) == {b"Host: a", b"Origin: 1"}  # a name that may hold a credential is never kept
+    assert set(warm.sections.fields) == {b"Host: a", b"Origin: 1"}  # a name that may hold a credential is never kept
     assert set(warm.lines) == {b"GET / HTTP/1.1"}
 
 

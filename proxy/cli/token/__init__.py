@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from proxy.cli import add_config_file, say
 from proxy.clock import Clock
 from proxy.config.read import ConfigError, load
-from proxy.delivery.sinks import prover_of, sinks_of
 from proxy.desk.desk import Desk
 from proxy.desk.owner import is_gone, name_of_this_process
 from proxy.stores.nudge import nudge, socket_beside
@@ -72,17 +71,15 @@ def act(args: argparse.Namespace, desk: Desk) -> int:
 
 def desk_of(loaded: Loaded, store: SqliteStore) -> Desk:
     """The use cases on this store, from a command of their own."""
-    socket, rules = socket_beside(store.path), loaded.snapshot.token_rules
+    socket = socket_beside(store.path)
     return Desk(
         store=store,
-        rules=rules,
+        rules=loaded.snapshot.token_rules,
         clock=Clock().now,
         random=os.urandom,
         apply=lambda generation: nudge(socket, generation),
         owner=name_of_this_process(),
         is_gone=is_gone,
-        sinks=lambda name: sinks_of(rules, name),
-        prover=lambda _: prover_of(rules),
     )
 
 
