@@ -33,9 +33,16 @@ venv: $(VENV)/.promgate ## the virtual environment in .venv, with all that the t
 packages: ## the Debian packages the tests use (those that are missing; nothing is started)
 	@tests/kit/install.sh $(TEST_PACKAGES)
 
+.PHONY: senders
+senders: $(VENV)/.senders ## the senders that are tested against, in an environment of their own
+
 .PHONY: test
-test: check packages ## all of it: check, then every test, against real Prometheus, Alertmanager and vmagent
+test: check packages senders ## all of it: check, then every test, against real Prometheus, Alertmanager and vmagent
 	$(BIN)/pytest --numprocesses=$(WORKERS) --dist=worksteal $(ARGS)
+
+.PHONY: soak
+soak: packages venv ## what takes minutes: an agent held with its retired token for three
+	PROMGATE_HOLD_S=$(or $(HOLD_S),180) $(BIN)/pytest --timeout=0 --numprocesses=2 tests/e2e/test_hold.py $(ARGS)
 
 .PHONY: fuzz
 fuzz: venv ## play 50,000 streams against the independent reading of the RFCs (FUZZ=n: that many)
@@ -86,6 +93,12 @@ $(VENV)/.test: requirements/test.txt | packages
 
 $(VENV)/.promgate: pyproject.toml $(VENV)/.test
 	$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.senders: requirements/senders.txt $(VENV)/.test
+	$(BIN)/python -m venv --clear $(VENV)/senders
+	$(VENV)/senders/bin/python -m pip --quiet --quiet --disable-pip-version-check install --require-hashes \
+		-r requirements/senders.txt
 	@touch $@
 
 $(VENV)/.bench: requirements/bench.txt $(VENV)/.test

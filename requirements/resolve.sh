@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes the pinned, hashed requirement files from pyproject.toml: resolve.sh PYTHON [--upgrade]
+# Makes the pinned, hashed requirement files from pyproject.toml and senders.in: resolve.sh PYTHON [--upgrade]
 # Resolved for the oldest Python that is supported, against the default index alone, so that the hashes are the public
 # ones; pip-tools lives in an environment of its own for as long as this runs.
 set -euo pipefail
@@ -15,9 +15,10 @@ trap 'rm -rf "$tools"' EXIT
 compile() {
   env -u PIP_FIND_LINKS -u PIP_EXTRA_INDEX_URL PIP_CONFIG_FILE=/dev/null \
     "$tools/bin/pip-compile" --quiet --generate-hashes --allow-unsafe --strip-extras --no-header \
-    --no-emit-index-url --no-emit-find-links --no-emit-trusted-host "$@" pyproject.toml
+    --no-emit-index-url --no-emit-find-links --no-emit-trusted-host "$@"
 }
 
-compile "$@" --output-file=requirements/runtime.txt
-compile "$@" --extra=test --build-deps-for=editable -c requirements/runtime.txt --output-file=requirements/test.txt
-compile "$@" --extra=bench -c requirements/test.txt --output-file=requirements/bench.txt
+compile "$@" --output-file=requirements/runtime.txt pyproject.toml
+compile "$@" --extra=test --build-deps-for=editable -c requirements/runtime.txt --output-file=requirements/test.txt pyproject.toml
+compile "$@" --extra=bench -c requirements/test.txt --output-file=requirements/bench.txt pyproject.toml
+compile "$@" --output-file=requirements/senders.txt requirements/senders.in

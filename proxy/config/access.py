@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from proxy.config.problem import Report
-    from proxy.config.schema import AllowRule, Config, RouteOf
+    from proxy.config.route_schema import AllowRule, RouteOf
+    from proxy.config.schema import Config
     from proxy.gate.addresses import Addresses
 
 #: The role that a write token carries of itself.

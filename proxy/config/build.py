@@ -7,9 +7,10 @@ which was already found wrong keeps silent (`report.is_sound`).
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from proxy.config import files, issuers, routes
+from proxy.config import canary, delivery, files, issuers, routes
 from proxy.config.problem import join_key, printable
 from proxy.config.schema import AccessLog, Settings, Tls
 from proxy.config.shape import did_you_mean
@@ -63,6 +64,8 @@ def build(config: Config, report: Report, path: Path, *, open_files: bool) -> tu
         proxy_protocol=config.proxy_protocol,
         redirect_listen=_build_redirect(config, report),
     )
+    if config.tokens.deliver or config.tokens.canary is not None:
+        snapshot = replace(snapshot, token_rules=_with_delivery(config, snapshot, report, base, open_files=open_files))
     return snapshot, settings
 
 
@@ -90,6 +93,15 @@ def _build_hsts(config: Config, report: Report) -> bytes:
         report.problem("hsts", "needs tls_server_config: browsers ignore it on plain http (RFC 6797 8.1)")
     below = "; includeSubDomains" if config.hsts.include_subdomains else ""
     return f"Strict-Transport-Security: max-age={config.hsts.max_age:.0f}{below}\r\n".encode()
+
+
+def _with_delivery(config: Config, snapshot: Snapshot, report: Report, base: Path, *, open_files: bool) -> TokenRules:
+    """Worked out last: by then it is known which routes there are, and which files something else lives from."""
+    rules = canary.build_canary(config, snapshot.routes, snapshot.roles, report, base)
+    if rules is not None and open_files:
+        canary.check_canary_files(rules, report)
+    targets = delivery.build_deliver(config, report, base, open_files=open_files)
+    return replace(snapshot.token_rules, deliver=targets, canary=rules)
 
 
 def _build_proxies(config: Config, report: Report) -> Proxies | None:

@@ -67,6 +67,15 @@ def _read_pem(path: Path, at: str, report: Report, *, private: bool = False) -> 
     return pem
 
 
+def check_secret(path: Path, at: str, report: Report) -> None:
+    """Report when the file, which is read anew whenever its secret is used, is not there or anybody can change it."""
+    try:
+        with path.open("rb") as file:
+            _judge_mode(path, os.fstat(file.fileno()).st_mode, at, report, private=True)
+    except OSError as error:
+        report.problem(at, f"{printable(path)} cannot be read: {error.strerror}")
+
+
 def check_mode(path: Path, at: str, report: Report) -> None:
     """Report when others than its owner can change the file, or read it: it holds what is worth guessing."""
     _judge_mode(path, path.stat().st_mode, at, report, private=True)

@@ -11,7 +11,7 @@ from proxy.config import access
 from proxy.config.units import is_loopback
 from proxy.config.upstream import build_upstreams
 from proxy.config.users import users_are_known
-from proxy.gate.snapshot import RateLimit, Route, RouteKind, Way
+from proxy.gate.snapshot import Concurrency, RateLimit, Route, RouteKind, Way
 from proxy.wire.grammar import TARGET
 from proxy.wire.target import canonical_path
 from proxy.wire.unlawful import Unlawful
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from proxy.config.problem import Report
-    from proxy.config.schema import Config, RateLimitOf, RouteOf
+    from proxy.config.route_schema import RateLimitOf, RouteOf
+    from proxy.config.schema import Config
 
 #: Names of promgate's own, exact and below (the rest of /-/ is free, Prometheus has names there too).
 _RESERVED = ("/-/healthy", "/-/ready", "/-/login", "/-/callback", "/-/logout", "/-/console", "/-/api/v1", "/-/auth")
@@ -72,6 +73,7 @@ def _build_route(written: RouteOf, config: Config, report: Report, base: Path, *
         rules=access.build_rules(written, config, report),
         methods=_set_of(written.methods),
         rate_limit=_build_rate_limit(written.rate_limit, written, report),
+        concurrency=_build_concurrency(written, report),
         max_body_bytes=written.max_body_bytes,
         unblocked=access.build_unblocked(written, report),
         addresses=access.build_addresses(written, report),
@@ -159,6 +161,15 @@ def _check_ways(written: RouteOf, config: Config, report: Report) -> None:
         report.problem(at, "jwt needs an issuer under jwt: whose tokens are to be believed?")
     if "basic" in ways and not config.basic_auth_users and not config.htpasswd and users_are_known(report):
         report.problem(at, "basic needs users: name one in basic_auth_users")
+
+
+def _build_concurrency(route: RouteOf, report: Report) -> Concurrency | None:
+    written = route.concurrency
+    if written is None:
+        return None
+    if set(route.auth) == {"none"} and written.by == "identity" and report.is_sound(f"{written.at}.by"):
+        report.problem(f"{written.at}.by", "with auth: [none] nobody is known; write by: ip")
+    return Concurrency(written.limit, written.by == "identity")
 
 
 def _build_rate_limit(written: RateLimitOf | None, route: RouteOf, report: Report) -> RateLimit | None:

@@ -8,29 +8,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from proxy.config.canary import CanaryOf
+from proxy.config.delivery import TargetOf
+from proxy.config.route_schema import RouteOf
 from proxy.config.shape import REQUIRED, ListOf, MapOf, Refused, Section, Table, choice, option, whole
-from proxy.config.upstream import UpstreamOf
 from proxy.config.web_config import HttpServerConfig, TlsServerConfig
 from proxy.config.words import (
     ADDRESS,
     DURATION,
     FILE,
     HASH,
-    HOST,
     HTPASSWD,
     IDENTITY,
     JSON,
-    METHOD,
-    NAME,
     NETWORK,
     ORIGIN,
-    PATH,
-    PREFIX,
     RATE,
     SIZE,
     SPAN,
     STORE,
-    STRIP,
     SWITCH,
     TENANT,
     TEXT,
@@ -99,6 +95,15 @@ class Tokens(Section):
         "1h",
         "For this long after its end, a retired token gets 503 and Retry-After on a `remote_write` route, not 401: "
         "nothing is let in, and a sender keeps its batch instead of dropping it.",
+    )
+    deliver: dict[str, tuple[TargetOf, ...]] = option(
+        MapOf("name", ListOf(Table(TargetOf), or_one=True)),
+        {},
+        "Name -> the places where `promgate token rotate NAME` puts the new token, in this order. The token of a name "
+        "that is not here is printed.",
+    )
+    canary: CanaryOf | None = option(
+        Table(CanaryOf), None, "Prove a new token before it is delivered. Left out: it is not proven."
     )
 
 
@@ -211,115 +216,6 @@ class ReloadOf(Section):
         "Take a changed file, and changed files that it names, by itself once they are at rest (within 3s). "
         "The swaps of a mounted ConfigMap or Secret are seen.",
     )
-
-
-class RateLimitOf(Section):
-    """Requests for each `interval`, `burst` at once (GCRA: evenly spread, no windows)."""
-
-    rate: float = option(RATE, REQUIRED, "Requests for each `interval`.")
-    interval: float = option(SPAN, "1s", "The time that `rate` counts for.")
-    burst: int = option(whole(1, 1_000_000), REQUIRED, "Requests at once.")
-    by: str = option(choice("identity", "ip"), "identity", "Who is counted: the identity or the IP address.")
-    mode: str = option(choice("reject", "delay"), "reject", "What happens over the rate; only known peers are delayed.")
-    max_delay: float | None = option(SPAN, None, "With `mode: delay`, the longest wait (10s) before a refusal.")
-
-
-class AllowRule(Section):
-    """A role that may pass. A lone word is a rule for that role, and everything that it may do.
-
-    A role with a name of your own may do all that the route takes. Ready made are `viewer` (GET, HEAD, and POST to the
-    query endpoints), `silencer` (viewer, and POST and DELETE on silences), `notifier` (POST to `/api/v2/alerts`),
-    `writer` (POST, on routes of kind `remote_write`) and `admin` (everything).
-    """
-
-    role: str = option(NAME, REQUIRED, "A role of `roles`; or `write`, of write tokens and of JWTs with that scope.")
-    methods: tuple[bytes, ...] | None = option(
-        ListOf(METHOD, or_one=True), None, "Methods that the role may use here; all that it may if left out."
-    )
-    path: str | None = option(
-        PREFIX, None, "Where it may, below the route's prefix and in whole segments: `/api/v1`. Everywhere if left out."
-    )
-
-
-_WAYS = choice(
-    "write_token",
-    "bearer",
-    "basic",
-    "jwt",
-    "client_cert",
-    "none",
-    but={
-        "oauth2": "there is no login page; people come with basic",
-        "introspection": "tokens are checked here, or as jwt",
-    },
-)
-
-
-class RouteOf(Section):
-    """A prefix of the public listener. The longest prefix of whole segments wins; nothing matches by default."""
-
-    name: str = option(NAME, REQUIRED, "How logs and metrics call the route.")
-    path: str = option(
-        TEXT, REQUIRED, "Prefix in whole segments: `/prometheus` takes `/prometheus/graph`, not `/prometheusX`."
-    )
-    host: tuple[bytes, ...] = option(
-        ListOf(HOST, or_one=True),
-        [],
-        "Names by which the route is reached, without port. Left out: every name that no other route claims.",
-    )
-    upstream: UpstreamOf = option(
-        Table(UpstreamOf, short="url"), REQUIRED, "Where requests go: `http://host:port`, or a section, or several."
-    )
-    strip_prefix: str = option(
-        STRIP,
-        "false",
-        "What the upstream does not see of the path: `true` is the whole of `path`, or the beginning of it: with "
-        "`/prometheus`, `/prometheus/api` goes on as `/api`, and a redirect to `/x` comes back as `/prometheus/x`.",
-    )
-    kind: str = option(
-        choice("plain", "remote_write"),
-        "plain",
-        "`remote_write`: no answer of ours makes a sender drop what it may keep (no redirect, no 408, no 429).",
-    )
-    methods: tuple[bytes, ...] | None = option(
-        ListOf(METHOD, or_one=True), None, "Methods taken; others get 405. Left out: any but CONNECT, TRACE and TRACK."
-    )
-    auth: tuple[str, ...] = option(
-        ListOf(_WAYS, or_one=True),
-        REQUIRED,
-        "Ways in: `write_token`, `bearer` (reader tokens), `basic`, `jwt`, `client_cert`; or `none` alone. "
-        "A token may also be shown as the password of basic auth, with any user name.",
-    )
-    allow: tuple[AllowRule, ...] | None = option(
-        ListOf(Table(AllowRule, short="role"), or_one=True),
-        None,
-        "Who may pass: roles, or rules of role and methods. May be left out only where `auth` is `none`.",
-    )
-    unblock: tuple[str, ...] = option(
-        ListOf(PREFIX, or_one=True), [], "Paths below the prefix to open, of those that are closed (docs/behaviour.md)."
-    )
-    exempt: tuple[str, ...] = option(
-        ListOf(PATH, or_one=True),
-        [],
-        "Exact paths below the prefix that anybody may GET and HEAD with no credential: `/-/healthy` of the upstream.",
-    )
-    allow_from: tuple[Any, ...] = option(
-        ListOf(NETWORK, or_one=True), [], "Networks from which the route may be used, `10.0.0.0/8`; all if left out."
-    )
-    deny_from: tuple[Any, ...] = option(
-        ListOf(NETWORK, or_one=True), [], "Networks from which it may not, even if `allow_from` has them."
-    )
-    identity_headers: bool = option(
-        SWITCH, "false", "Tell the upstream who is asking: `X-Promgate-Identity` and `X-Promgate-Roles`."
-    )
-    tenant_header: str | None = option(
-        choice("X-Scope-OrgID", "THANOS-TENANT", "X-Promgate-Tenant", but={"X-Scope-OrgId": "write X-Scope-OrgID"}),
-        None,
-        "Tell the upstream the tenant of who is asking, from `tenants`; an identity without one gets 403.",
-    )
-    tenant: str | None = option(TENANT, None, "With `tenant_header`, the tenant of everybody on this route.")
-    rate_limit: RateLimitOf | None = option(Table(RateLimitOf), None, "Limit for each peer on this route.")
-    max_body_bytes: int = option(SIZE, "32MB", "Largest request body; a larger one gets 413.")
 
 
 class Config(Section):

@@ -11,6 +11,7 @@ import socket
 from typing import NamedTuple
 
 from proxy.gate.snapshot import Upstream, UpstreamTls
+from proxy.wire.grammar import TARGET
 
 # Prometheus' own grammar (common/model/time.go, ParseDuration): units from large to small, each at most once.
 # A year is 365 days there, and "0" needs no unit.
@@ -123,6 +124,23 @@ def parse_upstream(text: str) -> Upstream:
         raise ValueError(f"{taken}; {authority!r} names no {'host' if not host else 'port to connect to'}")
     default, tls = _SCHEMES[scheme]
     return Upstream(host, default if port is None else port, tls=tls)
+
+
+def parse_endpoint(text: str) -> str:
+    """A URL that promgate itself asks: `https://host[:port][/path]`, or with `http://`. It stands in logs."""
+    taken = "a URL is written https://host:port/path"
+    scheme, separator, rest = text.partition("://")
+    if not separator or scheme not in _SCHEMES:
+        raise ValueError(f"{taken}; it begins with https:// or http://")
+    if "@" in rest:
+        raise ValueError(f"{taken}, with no user or password in it")
+    if "?" in rest or rest.encode().translate(None, TARGET):
+        raise ValueError(f"{taken}: visible ASCII, without query and fragment, for it stands in logs")
+    authority = rest.partition("/")[0]
+    host, port = _split_authority(authority, f"{taken}; {authority!r} is not host:port")
+    if not host or port == 0:
+        raise ValueError(f"{taken}; {authority!r} names no {'host' if not host else 'port to connect to'}")
+    return text
 
 
 def _parse_socket(text: str) -> str:

@@ -9,7 +9,7 @@ import re
 from typing import Any
 
 from proxy.config.shape import Kind
-from proxy.config.units import Address, parse_duration, parse_listen, parse_size, parse_upstream
+from proxy.config.units import Address, parse_duration, parse_endpoint, parse_listen, parse_size, parse_upstream
 from proxy.gate.snapshot import Upstream
 from proxy.wire.grammar import TARGET, is_authority
 from proxy.wire.target import canonical_path
@@ -172,6 +172,7 @@ HOST = Kind("host name", _host, b"")
 STRIP = Kind("`true`, `false` or prefix", _strip, "")
 UPSTREAM = Kind("URL", parse_upstream, Upstream("", 0))
 ORIGIN = Kind("origin", _origin, "")
+ENDPOINT = Kind("URL", parse_endpoint, "")
 SECRET = Kind("text", _secret, "")
 STORE = Kind("store URL", _store, "")
 HTPASSWD = Kind("htpasswd lines", str, "")  # judged in `users`, which never repeats them

@@ -14,6 +14,7 @@ from proxy.gate.authenticate import ANYONE, Authenticator
 from proxy.gate.authorize import READING, find_rule
 from proxy.gate.decision import Decision, Deny, Forward, Identity, Local, Reason
 from proxy.gate.limit import address_key
+from proxy.gate.places import Place
 from proxy.gate.routing import build_sites, host_name, is_blocked
 from proxy.gate.snapshot import Route
 from proxy.gate.telling import tell
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from proxy.gate.credentials import Shown
     from proxy.gate.memory import Memory
     from proxy.gate.routing import Site
-    from proxy.gate.snapshot import Snapshot
+    from proxy.gate.snapshot import Concurrency, Snapshot
     from proxy.wire.head import RequestHead
 
 _NO_FACTS: Mapping[Question, Answer] = {}
@@ -41,7 +42,7 @@ _REFUSED_METHODS = frozenset({b"CONNECT", b"TRACE", b"TRACK"})
 class Gate:
     """A Snapshot compiled for deciding. Replaced whole on reload; `memory` is carried over."""
 
-    __slots__ = ("_identify", "_meters", "_site", "_sites", "proxies", "snapshot")
+    __slots__ = ("_identify", "_meters", "_places", "_site", "_sites", "proxies", "snapshot")
 
     def __init__(self, snapshot: Snapshot, memory: Memory) -> None:
         self.snapshot = snapshot
@@ -54,6 +55,7 @@ class Gate:
             for route in snapshot.routes
             if route.rate_limit is not None
         }
+        self._places = {route.name: memory.places(route.name) for route in snapshot.routes if route.concurrency}
 
     def decide(
         self,
@@ -99,13 +101,21 @@ class Gate:
             return Deny(Reason.BODY_TOO_LARGE, route, identity=identity)
         if not is_known and len(site.open_paths) < _MEMO_PATHS and len(path) < _MEMO_PATH_BYTES and path not in _LOCAL:
             site.open_paths[path] = route  # only for those who are let in: nobody else fills it
+        place = None
+        if route.concurrency is not None:
+            place = self._place(route, route.concurrency, identity, ip)
+            if not place.is_free(route.concurrency.limit):
+                return Deny(Reason.TOO_MANY_AT_ONCE, route, identity=identity)
         limit = route.rate_limit
         if limit is None or (facts and WAITED in facts):
-            return Forward(route, identity, 0.0, told)
+            return Forward(route, identity, 0.0, told, place)
         wait = self._meters[route.name].spend(identity.name if limit.by_identity else address_key(ip), at)
         if wait > limit.max_delay_s:
             return Deny(Reason.OVER_RATE, route, retry_after_s=wait, identity=identity)
-        return Forward(route, identity, wait, told)
+        return Forward(route, identity, wait, told, place)
+
+    def _place(self, route: Route, concurrency: Concurrency, identity: Identity, ip: str) -> Place:
+        return Place(self._places[route.name], identity.name if concurrency.by_identity else address_key(ip))
 
     def _pass_exempt(self, route: Route, head: RequestHead, ip: str, at: float) -> Decision:
         """Anybody may read it: no credential is looked at, each address has its own rate, and nobody is delayed."""
@@ -117,7 +127,12 @@ class Gate:
             if wait:
                 return Deny(Reason.OVER_RATE, route, retry_after_s=wait)
             meter.spend(key, at)
-        return Forward(route, ANYONE)
+        place = None
+        if route.concurrency is not None:
+            place = Place(self._places[route.name], address_key(ip))
+            if not place.is_free(route.concurrency.limit):
+                return Deny(Reason.TOO_MANY_AT_ONCE, route)
+        return Forward(route, ANYONE, place=place)
 
 
 def _find_open(site: Site, path: bytes, method: bytes) -> Route | Deny | Local:

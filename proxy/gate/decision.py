@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from proxy.gate.ask import Question
+    from proxy.gate.places import Place
     from proxy.gate.snapshot import Route, Way
 
 
@@ -42,6 +43,7 @@ class Reason(enum.StrEnum):
     STORE_UNREADABLE = "store_unreadable"
     TOO_MANY_GUESSES = "too_many_guesses"
     OVER_RATE = "over_rate"
+    TOO_MANY_AT_ONCE = "too_many_at_once"
     BUSY = "busy"
     BODY_TOO_LARGE = "body_too_large"
     UNLAWFUL = "unlawful"
@@ -69,12 +71,16 @@ class Identity:
 
 @dataclass(slots=True)
 class Forward:
-    """Relay it after `wait_s` seconds, with the lines `told`. A plain dataclass: frozen ones cost six times as much."""
+    """Relay it after `wait_s` seconds, with the lines `told`. A plain dataclass: frozen ones cost six times as much.
+
+    `place` is to be taken when it goes on its way, and given back when it ends; None: nothing is counted.
+    """
 
     route: Route
     identity: Identity
     wait_s: float = 0.0
     told: bytes = b""
+    place: Place | None = None
 
 
 @dataclass(slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from proxy.gate.limit import Meter
+from proxy.gate.places import Places
 from proxy.gate.verified import VerifiedJwts, VerifiedPasswords
 from proxy.tokens.book import TokenBook
 
@@ -15,13 +16,14 @@ if TYPE_CHECKING:
 class Memory:
     """`key` is 32 random bytes of this process, for the hashes of remembered passwords."""
 
-    __slots__ = ("_meters", "book", "jwts", "passwords")
+    __slots__ = ("_meters", "_places", "book", "jwts", "passwords")
 
     def __init__(self, key: bytes) -> None:
         self.book = TokenBook()
         self.passwords = VerifiedPasswords(key)
         self.jwts = VerifiedJwts()
         self._meters: dict[tuple[str, RateLimit], Meter] = {}
+        self._places: dict[str, Places] = {}
 
     def meter(self, name: str, limit: RateLimit) -> Meter:
         """The debts of this limit; the same ones as before a reload that left it alone."""
@@ -30,3 +32,7 @@ class Memory:
             self._meters = {key: kept for key, kept in self._meters.items() if key[0] != name}
             meter = self._meters[name, limit] = Meter(limit)
         return meter
+
+    def places(self, route: str) -> Places:
+        """The requests that are under way on a route; counted on over a reload."""
+        return self._places.setdefault(route, Places())

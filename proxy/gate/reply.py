@@ -47,6 +47,7 @@ _TEXT: dict[Reason, tuple[int, str]] = {
     Reason.STORE_UNREADABLE: (503, "promgate: the token store cannot be read; see promgate's log"),
     Reason.TOO_MANY_GUESSES: (429, "promgate: too many failed attempts; wait"),
     Reason.OVER_RATE: (429, "promgate: too many requests; slow down"),
+    Reason.TOO_MANY_AT_ONCE: (429, "promgate: too many requests at once; wait for some to end"),
     Reason.BUSY: (503, "promgate: too many logins at once; try again"),
     Reason.BODY_TOO_LARGE: (413, "promgate: the body is larger than this route takes"),
     Reason.UNLAWFUL: (400, "promgate: malformed request"),
@@ -57,7 +58,8 @@ _TEXT: dict[Reason, tuple[int, str]] = {
     Reason.DRAINING: (503, "promgate: shutting down; try again"),
 }
 #: Told otherwise where a sender would drop its data for it.
-_WRITE_STATUS = {Reason.TOO_MANY_GUESSES: 503, Reason.OVER_RATE: 503, Reason.CERTIFICATE_ENDED: 503}
+_WRITE_STATUS = {Reason.TOO_MANY_GUESSES: 503, Reason.OVER_RATE: 503, Reason.CERTIFICATE_ENDED: 503,
+                 Reason.TOO_MANY_AT_ONCE: 503}  # fmt: skip
 
 _PHRASE = {
     200: "OK", 204: "No Content", 308: "Permanent Redirect",

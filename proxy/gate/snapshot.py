@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from proxy.gate.addresses import Addresses
     from proxy.gate.forwarded import Proxies
+    from proxy.tokens.targets import CanaryRules, Target
 
 
 class RouteKind(enum.Enum):
@@ -104,6 +105,13 @@ class RateLimit:
     max_delay_s: float = 0.0
 
 
+class Concurrency(NamedTuple):
+    """How many requests may be under way at once, for each identity or each address."""
+
+    limit: int
+    by_identity: bool = True
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """Who may pass a route: a role, the methods it may use there (None: all that the route takes), and where.
@@ -143,6 +151,7 @@ class Route:
     rules: tuple[Rule, ...] = ()
     methods: frozenset[bytes] | None = None
     rate_limit: RateLimit | None = None
+    concurrency: Concurrency | None = None
     max_body_bytes: int = 32 * 1024 * 1024
     hosts: frozenset[bytes] = frozenset()
     stripped: bytes = b""
@@ -200,11 +209,13 @@ class JwtIssuer:
 
 @dataclass(frozen=True, slots=True)
 class TokenRules:
-    """The times of a token's life, in seconds."""
+    """The times of a token's life, in seconds, where the tokens of a name are put, and how a new one is proven."""
 
     overlap_s: float = 24 * 3600.0
     max_overlap_s: float = 7 * 24 * 3600.0
     retry_grace_s: float = 3600.0
+    deliver: Mapping[str, tuple[Target, ...]] = field(default_factory=dict)
+    canary: CanaryRules | None = None
 
 
 @dataclass(frozen=True, slots=True)

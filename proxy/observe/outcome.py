@@ -9,7 +9,8 @@ from dataclasses import dataclass
 class Outcome:
     """Times are unix seconds, sizes are octets of body as it passed, chunk framing included.
 
-    `path` is canonical, and empty where no lawful head was seen.
+    `path` is canonical, and empty where no lawful head was seen. `certificate` is the first name of the connection's
+    client certificate (`cert:CN=x`), also where something else was shown in the request.
     """
 
     at: float
@@ -25,3 +26,4 @@ class Outcome:
     agent: bytes
     bytes_in: int
     bytes_out: int
+    certificate: str = ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from proxy.gate.decision import Reason
@@ -15,7 +16,7 @@ from proxy.observe.metrics import (
     SENDERS,
     Sample,
 )
-from proxy.tokens.ledger import Kind, Mark, Tally
+from proxy.tokens.ledger import Kind, Mark, Tally, describe
 from proxy.tokens.token import TokenState, state_at
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ _log = logging.getLogger("promgate.senders")
 
 _KIND = {Reason.TOKEN_RETIRED: Kind.HELD, Reason.TOKEN_ENDED: Kind.REFUSED, Reason.TOKEN_REVOKED: Kind.REFUSED}
 _MEMO_SENDERS = 4096
+#: Requests that agree in these are of one sender with one token, and went the same way.
+_alike = attrgetter("token_id", "ip", "agent", "reason", "certificate")
 #: Who sent within this time is one of those who send now.
 RECENT_S = 300.0
 
@@ -39,7 +42,7 @@ class Senders:
         self._tally = tally
         self._wake = wake
         # What tells a sender apart takes a microsecond to work out; requests of one sender look alike.
-        self._memo: dict[tuple[str, str, bytes, str], Mark] = {}
+        self._memo: dict[tuple[object, ...], Mark] = {}
         self._epoch = tally.epoch
 
     def add(self, outcomes: list[Outcome]) -> None:
@@ -49,7 +52,7 @@ class Senders:
         find = self._memo.get
         for outcome in outcomes:
             if outcome.token_id:
-                mark = find((outcome.token_id, outcome.ip, outcome.agent, outcome.reason)) or self._mark(outcome)
+                mark = find(_alike(outcome)) or self._mark(outcome)
                 if outcome.at > mark.last_seen:  # noqa: PLR1730 - max() costs a third of all that is done here
                     mark.last_seen = outcome.at
                 mark.count += 1
@@ -80,15 +83,15 @@ class Senders:
         agent = parse_agent(outcome.agent)
         name = outcome.identity.partition(":")[2]
         kind = _KIND.get(outcome.reason, Kind.USED)  # type: ignore[call-overload]  # a Reason is a str
-        sender = f"{outcome.ip} {agent.family}".rstrip()
+        sender = outcome.certificate or f"{outcome.ip} {agent.family}".rstrip()
         mark = self._tally.find(name, outcome.token_id, kind, sender, outcome.ip, str(agent), outcome.at)
         if kind is Kind.HELD and not mark.count:
             _log.warning(
-                "%s %s shows token %s of %s, which was replaced: it is told 503 until it has the new one, and 401 once "
+                "%s shows token %s of %s, which was replaced: it is told 503 until it has the new one, and 401 once "
                 "tokens.retry_grace is over",
-                outcome.ip, agent or "without a User-Agent", outcome.token_id, name,
+                describe(mark), outcome.token_id, name,
             )  # fmt: skip
         if len(self._memo) >= _MEMO_SENDERS:
             self._memo.clear()
-        self._memo[outcome.token_id, outcome.ip, outcome.agent, outcome.reason] = mark
+        self._memo[_alike(outcome)] = mark
         return mark

@@ -221,7 +221,7 @@ class ClientConnection(asyncio.Protocol):
         try:
             verdict = await settle(self._relay, head, shown, self.ip, decision)
         except asyncio.CancelledError:
-            report_answer(self._relay, self.ip, head, Deny(Reason.CLIENT_GONE, decision.route), 0, started)
+            report_answer(self._relay, self, head, Deny(Reason.CLIENT_GONE, decision.route), 0, started)
             raise
         self._settling = None
         rest, self._buffer = self._buffer, b""
@@ -247,7 +247,7 @@ class ClientConnection(asyncio.Protocol):
             reason = Reason.DRAINING if self._relay.draining and head.path == b"/-/ready" else decision.reason
             status, answer = build_local(reason, close=close, head_only=head.head_only, location=decision.location)
             self._out.send(with_line(answer, self.hsts))
-        report_answer(self._relay, self.ip, head, decision, status, now)
+        report_answer(self._relay, self, head, decision, status, now)
         if close:
             self._linger(whole=whole or head.expects)  # who waits for our 100 sends no body after a refusal
             return b""

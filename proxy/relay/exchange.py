@@ -81,6 +81,8 @@ class Exchange:
         self._backend = relay.backends[forward.route.name]
         self._forward = forward
         self._started = now
+        if forward.place is not None:
+            forward.place.take()
         self._upstream: UpstreamConnection | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._gone = False
@@ -301,6 +303,8 @@ class Exchange:
         if self._gone:
             return
         self._gone = True
+        if self._forward.place is not None:
+            self._forward.place.give_back()
         self._kept = None
         if self._connecting is not None:
             self._connecting.cancel()

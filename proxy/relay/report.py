@@ -10,6 +10,7 @@ from proxy.observe.outcome import Outcome
 
 if TYPE_CHECKING:
     from proxy.gate.decision import Forward, Local
+    from proxy.relay.connection import ClientConnection
     from proxy.relay.context import RelayContext
     from proxy.relay.exchange import Exchange
     from proxy.wire.head import RequestHead
@@ -35,12 +36,18 @@ def report_exchange(
             head.agent,
             exchange.bytes_in,
             exchange.bytes_out,
+            _certificate(exchange.client),
         )
     )
 
 
 def report_answer(
-    relay: RelayContext, ip: str, head: RequestHead, decision: Deny | Local, status: int, started: float
+    relay: RelayContext,
+    client: ClientConnection,
+    head: RequestHead,
+    decision: Deny | Local,
+    status: int,
+    started: float,
 ) -> None:
     """An outcome for a request that was answered here."""
     route = identity = None
@@ -50,7 +57,7 @@ def report_answer(
         Outcome(
             relay.clock.at(started),
             monotonic() - started,
-            ip,
+            client.ip,
             head.method,
             head.path,
             status,
@@ -61,6 +68,7 @@ def report_answer(
             head.agent,
             0,
             0,
+            _certificate(client),
         )
     )
 
@@ -68,3 +76,8 @@ def report_answer(
 def report_bytes(relay: RelayContext, ip: str, reason: Reason, status: int, now: float) -> None:
     """An outcome for what never became a request."""
     relay.report(Outcome(relay.clock.at(now), 0.0, ip, b"", b"", status, reason, "", "", "", b"", 0, 0))
+
+
+def _certificate(client: ClientConnection) -> str:
+    shown = client.last_shown.certificate
+    return shown.names[0] if shown is not None and shown.names else ""

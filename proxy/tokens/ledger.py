@@ -1,8 +1,8 @@
 """Who was seen with which token: how it adds up, and within which bounds.
 
-A sender is told apart within its name by what stays the same while it lives: here its address and the family of its
-User-Agent (a new version of an agent is the same sender). What there is no room for is counted under its token as
-`DROPPED`, so that nobody takes the list for whole.
+A sender is told apart within its name by what stays the same while it lives: its certificate, or else its address and
+the family of its User-Agent (a new version of an agent is the same sender). What there is no room for is counted under
+its token as `DROPPED`, so that nobody takes the list for whole.
 """
 
 from __future__ import annotations
@@ -54,10 +54,15 @@ class Sighting:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """All that the ledger can tell of a name. It was begun at `since`; what was before is not known to it."""
+    """All that the ledger can tell of a name. It was begun at `since`; what was before is not known to it.
+
+    `is_fresh`: the server has just written all that it saw; else no server runs. `trouble`: it could not.
+    """
 
     sightings: tuple[Sighting, ...]
     since: float
+    is_fresh: bool = True
+    trouble: str = ""
 
 
 class Mark:
@@ -84,6 +89,12 @@ class Mark:
             self.name, self.token_id, self.sender, self.address, self.agent, self.first_seen, self.last_seen, count,
             self.kind,
         )  # fmt: skip
+
+
+def describe(one: Sighting | Mark) -> str:
+    """How people are told of a sender."""
+    where = f"{one.address} {one.agent or 'without a User-Agent'}"
+    return f"{one.sender} ({where})" if one.sender.startswith("cert:") else where
 
 
 class Tally:

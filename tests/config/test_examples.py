@@ -27,8 +27,9 @@ def test_example(example, tmp_path, certs):
     for name in ("ca.crt", "promgate.crt", "promgate.key", "alerts.crt", "alerts.key"):
         shutil.copy(certs / f"server.{name[-3:]}", tmp_path / "certs" / name)
     (tmp_path / "certs" / "ca.crl").write_text("-----BEGIN X509 CRL-----\n")
-    for name in ("alertmanager.password", "mimir.token"):
+    for name in ("alertmanager.password", "mimir.token", "webhook.key", "oncall.password"):
         (directory / name).write_text("secret\n")
+        (directory / name).chmod(0o600)
     (directory / "users.htpasswd").chmod(0o600)
     loaded = load(directory / example.name)
     assert loaded.snapshot.routes

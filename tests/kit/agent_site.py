@@ -26,12 +26,17 @@ class AgentSite(NamedTuple):
 
 
 @contextmanager
-def agent_site(directory: Path, tokens: Mapping[str, Any] | None = None) -> Iterator[AgentSite]:
-    """An agent with a token of the name `agent`, delivering; `tokens` is that section of promgate's configuration."""
+def agent_site(
+    directory: Path, tokens: Mapping[str, Any] | None = None, more: Mapping[str, Any] | None = None
+) -> Iterator[AgentSite]:
+    """An agent with a token of the name `agent`, delivering; `tokens` is that section of promgate's configuration.
+
+    `more` are other sections of it.
+    """
     token_file = directory / "token"
     with Receiver(directory / "receiver") as receiver:
         routes = [write_route(f"http://127.0.0.1:{receiver.port}")]
-        promgate = Promgate(directory / "promgate", {"tokens": dict(tokens or {}), "routes": routes})
+        promgate = Promgate(directory / "promgate", {"tokens": dict(tokens or {}), "routes": routes, **(more or {})})
         secret = promgate.token("create", "agent")
         deliver(secret, token_file)
         with (

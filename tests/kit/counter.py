@@ -26,9 +26,9 @@ class CounterTarget(HttpServer):
             self.served += 1
             return Reply(body=f"# TYPE {self.name} counter\n{self.name} {self.served}\n".encode())
 
-    def wait_served(self, number: int) -> None:
+    def wait_served(self, number: int, *, timeout_s: float = 60.0) -> None:
         """Wait until the counter has given out `number`: at one scrape a second, a measure of time too."""
-        wait_for(lambda: self.served >= number, f"scrape {number} of {self.name}", timeout_s=60.0)
+        wait_for(lambda: self.served >= number, f"scrape {number} of {self.name}", timeout_s=timeout_s)
 
 
 def stored(receiver: Receiver, name: str = "kit_counter_total") -> list[int]:

@@ -94,6 +94,16 @@ def test_a_new_version_is_the_same_sender_and_another_program_is_not():
     }
 
 
+def test_who_has_a_certificate_is_known_by_it_wherever_it_comes_from():
+    seen = Seen()
+    known = replace(OK, certificate="cert:CN=agent-7")
+    seen.add(known, replace(known, ip="192.0.2.99", agent=b"vmagent"), replace(known, certificate="cert:CN=agent-8"))
+    assert {one.sender: (one.count, one.address) for one in seen.taken()} == {
+        "cert:CN=agent-7": (2, "192.0.2.99"),
+        "cert:CN=agent-8": (1, "192.0.2.7"),
+    }
+
+
 @pytest.mark.parametrize(
     ("reason", "kind"),
     [
@@ -155,8 +165,10 @@ def test_a_held_sender_has_one_line_in_the_log(caplog):
     with caplog.at_level(logging.WARNING):
         seen.add(HELD, HELD)
         seen.add(HELD, replace(HELD, ip="192.0.2.8", agent=b"\x1b[31m"))
-        seen.add(OK)
-    assert len(caplog.messages) == 2
+        seen.add(OK, replace(HELD, ip="192.0.2.9", agent=b""), replace(HELD, certificate="cert:CN=a"))
+    assert len(caplog.messages) == 4
+    assert caplog.messages[2].startswith("192.0.2.9 without a User-Agent shows token")
+    assert caplog.messages[3].startswith("cert:CN=a (192.0.2.7 Prometheus/2.53.0) shows token")
     assert caplog.messages[0].startswith("192.0.2.7 Prometheus/2.53.0 shows token abcd1234 of agent-1, which was")
     assert caplog.messages[1].startswith("192.0.2.8 other shows token")
 

@@ -239,3 +239,17 @@ def test_a_list_of_the_revoked_that_cannot_be_used_is_named(pki):
     pair = pki / "ours" / "localhost.crt", pki / "ours" / "localhost.key"
     with pytest.raises(PairError, match=r"ca\.key: no CRL in it"):
         build_server_context(*pair, ssl.TLSVersion.TLSv1_2, bad)
+
+
+@on_a_loop
+async def test_a_certificate_is_told_of_with_each_request_that_came_by_its_connection(pki):
+    """The ledger knows a sender by it, also where it shows a token."""
+    async with relaying(pki, trust(pki, is_required=False)) as relay:
+        for who in (["grafana"], ["gone", "ours"], []):
+            await asked(relay, pki, *who)
+            await asked(relay, pki, *who, path="/open")
+        await until(lambda: len(relay.outcomes) == 6)
+        told = [(outcome.path, outcome.certificate) for outcome in relay.outcomes]
+    assert told == [
+        (path, name) for name in ("cert:CN=grafana", "cert:CN=gone", "") for path in (b"/grafana", b"/open")
+    ]

@@ -31,13 +31,16 @@ int rig_struck(void) { return struck; }
 static int is_below(const char *path) { return below[0] && strncmp(path, below, strlen(below)) == 0; }
 
 static int fd_is_below(int fd) {
-    char link[64], path[4096];
+    char link[64], path[4097];
     snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-    ssize_t length = below[0] ? readlink(link, path, sizeof path - 1) : -1;
+    ssize_t length = below[0] ? readlink(link, path, sizeof path - 2) : -1;
     if (length < 0) return 0;
-    path[length] = 0;
+    path[length] = '/'; /* so that the directory itself counts */
+    path[length + 1] = 0;
     return is_below(path);
 }
+
+static int at_is_below(int fd, const char *path) { return path[0] == '/' ? is_below(path) : fd_is_below(fd); }
 
 /* Whether the call is to fail now (errno is set), after `tear` has done half of it. */
 static int fails(int counts) {
@@ -129,4 +132,47 @@ int open64(const char *path, int flags, ...) {
     mode_t mode = va_arg(rest, mode_t);
     va_end(rest);
     return fails((flags & O_CREAT) && is_below(path)) ? -1 : real(path, flags, mode);
+}
+
+int openat(int at, const char *path, int flags, ...) {
+    REAL(openat);
+    va_list rest;
+    va_start(rest, flags);
+    mode_t mode = va_arg(rest, mode_t);
+    va_end(rest);
+    return fails((flags & O_CREAT) && at_is_below(at, path)) ? -1 : real(at, path, flags, mode);
+}
+
+int openat64(int at, const char *path, int flags, ...) {
+    REAL(openat64);
+    va_list rest;
+    va_start(rest, flags);
+    mode_t mode = va_arg(rest, mode_t);
+    va_end(rest);
+    return fails((flags & O_CREAT) && at_is_below(at, path)) ? -1 : real(at, path, flags, mode);
+}
+
+int unlinkat(int at, const char *path, int flags) {
+    REAL(unlinkat);
+    return fails(at_is_below(at, path)) ? -1 : real(at, path, flags);
+}
+
+int rename(const char *from, const char *to) {
+    REAL(rename);
+    return fails(is_below(to)) ? -1 : real(from, to);
+}
+
+int renameat(int from_at, const char *from, int to_at, const char *to) {
+    REAL(renameat);
+    return fails(at_is_below(to_at, to)) ? -1 : real(from_at, from, to_at, to);
+}
+
+int fchmod(int fd, mode_t mode) {
+    REAL(fchmod);
+    return fails(fd_is_below(fd)) ? -1 : real(fd, mode);
+}
+
+int fchown(int fd, uid_t owner, gid_t group) {
+    REAL(fchown);
+    return fails(fd_is_below(fd)) ? -1 : real(fd, owner, group);
 }

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from proxy.cli import add_config_file, say
 from proxy.clock import Clock
 from proxy.config.read import ConfigError, load
+from proxy.delivery.sinks import prover_of, sinks_of
 from proxy.desk.desk import Desk
 from proxy.desk.owner import is_gone, name_of_this_process
 from proxy.stores.nudge import nudge, socket_beside
@@ -71,15 +72,17 @@ def act(args: argparse.Namespace, desk: Desk) -> int:
 
 def desk_of(loaded: Loaded, store: SqliteStore) -> Desk:
     """The use cases on this store, from a command of their own."""
-    socket = socket_beside(store.path)
+    socket, rules = socket_beside(store.path), loaded.snapshot.token_rules
     return Desk(
         store=store,
-        rules=loaded.snapshot.token_rules,
+        rules=rules,
         clock=Clock().now,
         random=os.urandom,
         apply=lambda generation: nudge(socket, generation),
         owner=name_of_this_process(),
         is_gone=is_gone,
+        sinks=lambda name: sinks_of(rules, name),
+        prover=lambda _: prover_of(rules),
     )
 
 
