@@ -18,6 +18,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from proxy import __version__
+from proxy.desk.serving import ServerDesk
 from proxy.gate.decide import Gate
 from proxy.gate.forwarded import Proxies
 from proxy.gate.memory import Memory
@@ -42,7 +43,7 @@ from proxy.reload import Reload
 from proxy.stores.ledger import ledger_beside
 from proxy.stores.ledger_writer import LedgerWriter
 from proxy.stores.nudge import serve_nudges, socket_beside
-from proxy.stores.sqlite import open_store
+from proxy.stores.sqlite import SqliteStore, open_store
 from proxy.stores.watch import StoreWatch
 from proxy.tokens.ledger import Tally
 
@@ -90,7 +91,7 @@ class App:
             ledger = None if settings.store is None else _make_ledger(settings.store)
             tell = [self._counts.add] if settings.telemetry else []
             observers = Observers(log.write, *tell, *([ledger.senders.add] if ledger else []))
-            watch = await self._follow_store(stack, ledger, observers)
+            watch, store = await self._follow_store(stack, ledger, observers)
             stack.callback(observers.flush)
             passwords = PasswordChecker()
             stack.callback(passwords.close)
@@ -107,6 +108,10 @@ class App:
             await listeners.open(addresses, proxied=settings.proxy_protocol)
             parts.listening = True
             parts.redirect = await self._open_redirect(snapshot, finder, observers)
+            if watch is not None and store is not None:
+                parts.desk = ServerDesk(store, snapshot.token_rules, relay.clock.now, watch.sync)
+                parts.desk.keeper.start()
+                stack.push_async_callback(asyncio.to_thread, parts.desk.keeper.stop)
             if certificate is not None:
                 _in_background(stack, certificate[0].run(listeners.use))
             _in_background(stack, _sweep(parts))
@@ -118,6 +123,8 @@ class App:
             gc.freeze()  # what lives from here to the end need not be looked at again
             _log.info("serving on %s", ", ".join(map(str, settings.listen)))
             await self._stop.wait()
+            if parts.desk is not None:
+                parts.desk.keeper.end()  # it begins nothing more, for whose canary no listener would be there
             _log.info("draining: %d connections", len(relay.connections))
             cut = sum(await asyncio.gather(*(each.drain() for each in parts.every_listener)))
             _log.info("stopped, %d connections cut", cut)
@@ -136,10 +143,10 @@ class App:
 
     async def _follow_store(
         self, stack: contextlib.AsyncExitStack, ledger: _Ledger | None, observers: Observers
-    ) -> StoreWatch | None:
+    ) -> tuple[StoreWatch, SqliteStore] | tuple[None, None]:
         path = self._loaded.settings.store
         if path is None or ledger is None:
-            return None
+            return None, None
         is_new = not path.exists()
         store = open_store(path)
         if is_new:
@@ -159,7 +166,7 @@ class App:
         server = await serve_nudges(socket_beside(path), watch.sync, flushed)
         if server is not None:
             stack.callback(server.close)
-        return watch
+        return watch, store
 
     def _load_certificates(self) -> tuple[Certificates, ssl.SSLContext] | None:
         tls = self._loaded.settings.tls
@@ -195,6 +202,8 @@ class App:
             if parts.ledger is not None:
                 is_writable = parts.ledger.writer.trouble is None
                 yield from parts.ledger.senders.samples(self._memory.book, now, is_writable=is_writable)
+        if parts.desk is not None:
+            yield from parts.desk.samples()
         yield Sample(metrics.RELOAD_SUCCESSFUL, not self._reload.failed)
         yield Sample(metrics.RELOAD_TIME, self._reload.taken_at)
         if parts.certificate is not None:
@@ -230,6 +239,8 @@ class App:
         if gate.proxies is None and relay.gate.proxies is not None:
             gate.proxies = Proxies()  # trusts nobody: connections have the client of their last request in mind
         relay.gate = gate
+        if parts.desk is not None:
+            parts.desk.rules = loaded.snapshot.token_rules
         if parts.redirect is not None:
             parts.redirect.relay.gate = RedirectGate(loaded.snapshot)
         kept = [
@@ -278,6 +289,7 @@ class _Parts:
     ledger: _Ledger | None
     listening: bool = False
     redirect: Listeners | None = None
+    desk: ServerDesk | None = None
 
     @property
     def every_listener(self) -> list[Listeners]:

@@ -10,7 +10,7 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from proxy.config import canary, delivery, files, issuers, routes
+from proxy.config import canary, delivery, files, issuers, routes, schedule
 from proxy.config.problem import join_key, printable
 from proxy.config.schema import AccessLog, Settings, Tls
 from proxy.config.shape import did_you_mean
@@ -268,7 +268,7 @@ def _build_token_rules(config: Config, report: Report) -> TokenRules:
             report.warning("tokens.max_overlap", f"{format_duration(longest)} is long: a leaked token lives as long")
     if tokens.retry_grace == 0 and report.is_sound("tokens.retry_grace"):
         report.warning("tokens.retry_grace", "with 0s a sender that is late for a rotation drops its samples at once")
-    return TokenRules(overlap, longest, tokens.retry_grace)
+    return TokenRules(overlap, longest, tokens.retry_grace, rotation=schedule.build_period(config, report))
 
 
 def _build_timeouts(config: Config, report: Report) -> Timeouts:

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from proxy.config.canary import CanaryOf
-from proxy.config.delivery import TargetOf
 from proxy.config.route_schema import RouteOf
 from proxy.config.shape import REQUIRED, ListOf, MapOf, Refused, Section, Table, choice, option, whole
+from proxy.config.tokens import Tokens
 from proxy.config.web_config import HttpServerConfig, TlsServerConfig
 from proxy.config.words import (
     ADDRESS,
@@ -26,7 +25,6 @@ from proxy.config.words import (
     RATE,
     SIZE,
     SPAN,
-    STORE,
     SWITCH,
     TENANT,
     TEXT,
@@ -75,36 +73,6 @@ class Settings(NamedTuple):
     watch: bool
     proxy_protocol: bool
     redirect_listen: tuple[Address, ...] = ()
-
-
-class Tokens(Section):
-    """The tokens that promgate checks itself, and the times of their rotation."""
-
-    store: str | None = option(
-        STORE,
-        None,
-        "SQLite file of the tokens: `sqlite:////absolute/path.db`, or with three slashes a path relative to the "
-        "configuration. It is made when it is not there. Without it no route may take tokens.",
-    )
-    overlap_period: float = option(
-        DURATION, "24h", "How long the previous token is accepted after a rotation. Under 5m a warning is given."
-    )
-    max_overlap: float = option(DURATION, "7d", "The longest overlap that a rotation may ask for.")
-    retry_grace: float = option(
-        DURATION,
-        "1h",
-        "For this long after its end, a retired token gets 503 and Retry-After on a `remote_write` route, not 401: "
-        "nothing is let in, and a sender keeps its batch instead of dropping it.",
-    )
-    deliver: dict[str, tuple[TargetOf, ...]] = option(
-        MapOf("name", ListOf(Table(TargetOf), or_one=True)),
-        {},
-        "Name -> the places where `promgate token rotate NAME` puts the new token, in this order. The token of a name "
-        "that is not here is printed.",
-    )
-    canary: CanaryOf | None = option(
-        Table(CanaryOf), None, "Prove a new token before it is delivered. Left out: it is not proven."
-    )
 
 
 class Jwt(Section):

@@ -120,7 +120,7 @@ def _who_used(desk: Desk, token: Token) -> tuple[list[dict[str, object]], tuple[
     if not seen:
         return [], (f"token {token.id} was never seen in use",)
     return [_row(one) for one in seen], tuple(
-        f"used by {one.sender} from {one.address} ({one.agent or 'no User-Agent'}): {one.count} requests, "
+        f"{one.kind} by {one.address} ({one.agent or 'no User-Agent'}): {one.count} requests, "
         f"{when(one.first_seen)} to {when(one.last_seen)}"
         for one in seen
     )
@@ -129,6 +129,7 @@ def _who_used(desk: Desk, token: Token) -> tuple[list[dict[str, object]], tuple[
 def _row(one: Sighting) -> dict[str, object]:
     return {
         "sender": one.sender,
+        "what": one.kind.value,
         "address": one.address,
         "agent": one.agent,
         "first_seen": when(one.first_seen),

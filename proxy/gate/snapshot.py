@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from proxy.gate.addresses import Addresses
     from proxy.gate.forwarded import Proxies
+    from proxy.tokens.schedule import Period
     from proxy.tokens.targets import CanaryRules, Target
 
 
@@ -209,13 +210,17 @@ class JwtIssuer:
 
 @dataclass(frozen=True, slots=True)
 class TokenRules:
-    """The times of a token's life, in seconds, where the tokens of a name are put, and how a new one is proven."""
+    """The times of a token's life, in seconds, where the tokens of a name are put, and how a new one is proven.
+
+    `rotation` None: rotations are begun by hand.
+    """
 
     overlap_s: float = 24 * 3600.0
     max_overlap_s: float = 7 * 24 * 3600.0
     retry_grace_s: float = 3600.0
     deliver: Mapping[str, tuple[Target, ...]] = field(default_factory=dict)
     canary: CanaryRules | None = None
+    rotation: Period | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,6 +123,15 @@ LEDGER_WRITABLE = Metric(
     "gauge",
     "1 if the ledger could be written last time; while it is 0, `promgate token status` says WAIT.",
 )
+ROTATIONS = Metric(
+    "promgate_rotations_total", "counter", "Rotations that this process began or took up by itself.", ("result",)
+)
+ROTATIONS_OPEN = Metric(
+    "promgate_rotations_open", "gauge", "Rotations that have not ended, driven by somebody or by nobody.", ("state",)
+)
+ROTATIONS_OVERDUE = Metric(
+    "promgate_rotations_overdue", "gauge", "Names whose rotation should have begun an hour ago, or earlier."
+)
 RELOAD_SUCCESSFUL = Metric(
     "promgate_config_last_reload_successful", "gauge", "1 if the last configuration that was read was taken."
 )
@@ -148,7 +157,7 @@ METRICS = (
     REQUESTS, DURATION, REQUEST_BYTES, RESPONSE_BYTES, HELD, CONNECTIONS, TLS_HANDSHAKES, TLS_HANDSHAKING,
     UPSTREAM_CONNECTIONS, UPSTREAM_CONNECT_FAILURES, UPSTREAM_RETRIES, UPSTREAM_REACHABLE,
     STORE_GENERATION, STORE_READABLE, TOKENS, SENDERS, LEDGER_SIGHTINGS, LEDGER_DROPPED, LEDGER_WRITABLE,
-    RELOAD_SUCCESSFUL, RELOAD_TIME,
+    ROTATIONS, ROTATIONS_OPEN, ROTATIONS_OVERDUE, RELOAD_SUCCESSFUL, RELOAD_TIME,
     CERTIFICATE_END, CERTIFICATE_LOADS, CERTIFICATE_FAILED, LINES_LOST, BUILD,
 )  # fmt: skip
 

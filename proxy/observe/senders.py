@@ -27,7 +27,12 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("promgate.senders")
 
-_KIND = {Reason.TOKEN_RETIRED: Kind.HELD, Reason.TOKEN_ENDED: Kind.REFUSED, Reason.TOKEN_REVOKED: Kind.REFUSED}
+_KIND = {
+    Reason.TOKEN_RETIRED: Kind.HELD,
+    Reason.TOKEN_LEAKED: Kind.HELD,
+    Reason.TOKEN_ENDED: Kind.REFUSED,
+    Reason.TOKEN_REVOKED: Kind.REFUSED,
+}
 _MEMO_SENDERS = 4096
 #: Requests that agree in these are of one sender with one token, and went the same way.
 _alike = attrgetter("token_id", "ip", "agent", "reason", "certificate")

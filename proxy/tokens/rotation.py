@@ -83,8 +83,12 @@ def retry_at(rotation: Rotation) -> float:
     """When the server takes up an open rotation that nobody drives."""
     if rotation.failed_at is None:
         return rotation.lease_until
-    wait_s = FIRST_RETRY_S * 2.0 ** min(rotation.tries - 1, 16)
-    return max(rotation.lease_until, rotation.failed_at + min(wait_s, MAX_RETRY_S))
+    return max(rotation.lease_until, rotation.failed_at + retry_wait_s(rotation.tries))
+
+
+def retry_wait_s(failures: int) -> float:
+    """How long to wait after so many failures in a row."""
+    return min(FIRST_RETRY_S * 2.0 ** min(failures - 1, 16), MAX_RETRY_S)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from proxy.clock import Clock
 from proxy.config.read import ConfigError, load
 from proxy.delivery.sinks import prover_of, sinks_of
 from proxy.desk.desk import Desk
+from proxy.desk.ledger_of import LedgerOf
 from proxy.desk.owner import is_gone, name_of_this_process
 from proxy.stores.nudge import nudge, socket_beside
 from proxy.stores.sqlite import open_store
@@ -83,6 +84,7 @@ def desk_of(loaded: Loaded, store: SqliteStore) -> Desk:
         is_gone=is_gone,
         sinks=lambda name: sinks_of(rules, name),
         prover=lambda _: prover_of(rules),
+        sightings=LedgerOf(store.path),
     )
 
 

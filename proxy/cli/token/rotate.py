@@ -8,6 +8,7 @@ from proxy.cli import say
 from proxy.cli.token.saying import Terminal, answer, duration, outlets_of
 from proxy.desk.desk import Report
 from proxy.desk.rotating import rotate
+from proxy.desk.schedule import rotate_due
 
 if TYPE_CHECKING:
     import argparse
@@ -16,13 +17,18 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", metavar="NAME")
+    chosen = parser.add_mutually_exclusive_group(required=True)
+    chosen.add_argument("name", metavar="NAME", nargs="?")
+    chosen.add_argument("--due", action="store_true", help="take up what was left open, rotate what is due: for cron")
+    parser.add_argument("--all", dest="all_at_once", action="store_true", help="with --due: all that are due, at once")
     parser.add_argument("--id", dest="rotation_id", metavar="ID", help="a name for this rotation; again: take it up")
     parser.add_argument("--overlap", type=duration, metavar="24h", help="default: tokens.overlap_period of the config")
     parser.add_argument("--print", dest="printed", action="store_true", help="print the token beside delivering it")
 
 
 def act(args: argparse.Namespace, desk: Desk) -> int:
+    if args.due:
+        return answer(rotate_due(desk, all_at_once=args.all_at_once))
     terminal = Terminal()
     outlets = outlets_of(terminal, is_wanted=args.printed)
     result = rotate(desk, args.name, rotation_id=args.rotation_id, overlap_s=args.overlap, outlets=outlets)

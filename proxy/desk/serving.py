@@ -1,0 +1,81 @@
+"""The desk of a running server: for its keeper and its admin API. What they change is in use when they are told so."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import os
+from typing import TYPE_CHECKING
+
+from proxy.delivery.sinks import prover_of, sinks_of
+from proxy.desk.desk import Desk
+from proxy.desk.keeper import Keeper
+from proxy.desk.ledger_of import LedgerOf
+from proxy.desk.owner import is_gone, name_of_this_process
+from proxy.observe import metrics
+from proxy.observe.metrics import Sample
+from proxy.tokens.ports import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterator
+    from typing import Any
+
+    from proxy.gate.snapshot import TokenRules
+    from proxy.stores.sqlite import SqliteStore
+
+_APPLY_TIMEOUT_S = 5.0
+
+
+class ServerDesk:
+    """Made on the event loop. `rules` is replaced by a reload; who has asked for `desk()` goes on by the old ones."""
+
+    def __init__(
+        self,
+        store: SqliteStore,
+        rules: TokenRules,
+        clock: Callable[[], float],
+        sync: Callable[[int], Coroutine[Any, Any, int]],
+    ) -> None:
+        """`sync(N)` makes sure that this process uses generation N (`StoreWatch.sync`)."""
+        self.rules = rules
+        self._store = store
+        self._clock = clock
+        self._sync = sync
+        self._loop = asyncio.get_running_loop()
+        self._owner = name_of_this_process()
+        self.keeper = Keeper(self.desk, store.look)
+
+    def desk(self) -> Desk:
+        """Everything of it may block: never on the event loop."""
+        rules = self.rules
+        return Desk(
+            store=self._store,
+            rules=rules,
+            clock=self._clock,
+            random=os.urandom,
+            apply=self._apply,
+            owner=self._owner,
+            is_gone=is_gone,
+            sinks=lambda name: sinks_of(rules, name),
+            prover=lambda _: prover_of(rules),
+            sightings=LedgerOf(self._store.path),
+        )
+
+    def samples(self) -> Iterator[Sample]:
+        """What a scrape is told of rotations: how they ended, how many are open, and how many are late."""
+        outlook, now = self.keeper.outlook, self._clock()
+        halted = len(outlook.stuck(now))
+        for result in ("done", "failed"):
+            yield Sample(metrics.ROTATIONS, self.keeper.ended[result], (result,))
+        yield Sample(metrics.ROTATIONS_OPEN, len(outlook.open) - halted, ("running",))
+        yield Sample(metrics.ROTATIONS_OPEN, halted, ("halted",))
+        yield Sample(metrics.ROTATIONS_OVERDUE, len(outlook.late(now)))
+
+    def _apply(self, generation: int) -> int:
+        """In this process; other servers on the store follow by themselves, and look before they refuse a new token."""
+        asked = asyncio.run_coroutine_threadsafe(self._sync(generation), self._loop)
+        try:
+            return asked.result(_APPLY_TIMEOUT_S)
+        except concurrent.futures.TimeoutError:
+            asked.cancel()
+            raise StoreError(f"this server did not take the change within {_APPLY_TIMEOUT_S:.0f} s") from None
