@@ -41,8 +41,9 @@ test: check packages senders ## all of it: check, then every test, against real 
 	$(BIN)/pytest --numprocesses=$(WORKERS) --dist=worksteal $(ARGS)
 
 .PHONY: soak
-soak: packages venv ## what takes minutes: an agent held with its retired token for three
-	PROMGATE_HOLD_S=$(or $(HOLD_S),180) $(BIN)/pytest --timeout=0 --numprocesses=2 tests/e2e/test_hold.py $(ARGS)
+soak: packages venv ## what takes minutes: a hundred rotations in ten, an agent held with its retired token for three
+	PROMGATE_HOLD_S=$(or $(HOLD_S),180) PROMGATE_ROTATIONS=$(or $(ROTATIONS),100) $(BIN)/pytest --timeout=0 \
+		--numprocesses=2 tests/e2e/test_rotation_life.py tests/e2e/test_hold.py $(ARGS)
 
 .PHONY: fuzz
 fuzz: venv ## play 50,000 streams against the independent reading of the RFCs (FUZZ=n: that many)

@@ -93,9 +93,13 @@ class Keeper:
             self.outlook = look_ahead(desk)
             times.append(next_time(self.outlook))
         self._said.pop("", None)
-        waiting = any(one.at <= now for one in self.outlook.without(self._not_before).dues)
         later = [at for at in (*times, *self._not_before.values()) if at is not None and at > now]
-        self._next_at = now + self._tick_s if waiting else min([*later, now + LOOK_EACH_S])
+        self._next_at = now + self._tick_s if self._is_awaited(now) else min([*later, now + LOOK_EACH_S])
+
+    def _is_awaited(self, now: float) -> bool:
+        """Something may be there to do at any moment: a minute passes, or a process that drives a rotation ends."""
+        allowed = self.outlook.without(self._not_before)
+        return any(one.at <= now for one in allowed.dues) or any(one.failed_at is None for one in allowed.open)
 
     def _step(self, desk: Desk) -> bool:
         """Begin or take up one rotation; whether there was one."""

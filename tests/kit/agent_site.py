@@ -27,21 +27,21 @@ class AgentSite(NamedTuple):
 
 @contextmanager
 def agent_site(
-    directory: Path, tokens: Mapping[str, Any] | None = None, more: Mapping[str, Any] | None = None
+    directory: Path, tokens: Mapping[str, Any] | None = None, more: Mapping[str, Any] | None = None, *, series: int = 0
 ) -> Iterator[AgentSite]:
     """An agent with a token of the name `agent`, delivering; `tokens` is that section of promgate's configuration.
 
-    `more` are other sections of it.
+    `more` are other sections of it. `series` is how many the target has beside its counter.
     """
     token_file = directory / "token"
     with Receiver(directory / "receiver") as receiver:
         routes = [write_route(f"http://127.0.0.1:{receiver.port}")]
         promgate = Promgate(directory / "promgate", {"tokens": dict(tokens or {}), "routes": routes, **(more or {})})
-        secret = promgate.token("create", "agent")
+        secret = promgate.token("create", "agent", "--print")
         deliver(secret, token_file)
         with (
             promgate,
-            CounterTarget() as target,
+            CounterTarget(series=series) as target,
             Agent(
                 directory / "agent",
                 target=target.address,

@@ -12,19 +12,30 @@ if TYPE_CHECKING:
     from tests.kit.prometheus import Receiver
 
 
-class CounterTarget(HttpServer):
-    """A scrape target with one series, `name`. `served` is the last integer it gave out."""
+#: Beside the counter, a target may have as many series as a real one.
+WIDE = "kit_wide_total"
 
-    def __init__(self, name: str = "kit_counter_total") -> None:
+
+class CounterTarget(HttpServer):
+    """A scrape target with one series, `name`. `served` is the last integer it gave out.
+
+    With `series`, so many more of the name `WIDE` rise with it.
+    """
+
+    def __init__(self, name: str = "kit_counter_total", *, series: int = 0) -> None:
         super().__init__(self._scrape)
         self.name = name
+        self.series = series
         self.served = 0
         self._lock = threading.Lock()
 
     def _scrape(self, _: Request) -> Reply:
         with self._lock:
             self.served += 1
-            return Reply(body=f"# TYPE {self.name} counter\n{self.name} {self.served}\n".encode())
+            number = self.served
+        wide = [f'{WIDE}{{n="{n}"}} {number}' for n in range(self.series)]
+        head = f"# TYPE {self.name} counter\n{self.name} {number}\n"
+        return Reply(body="\n".join([head + f"# TYPE {WIDE} counter", *wide, ""]).encode())
 
     def wait_served(self, number: int, *, timeout_s: float = 60.0) -> None:
         """Wait until the counter has given out `number`: at one scrape a second, a measure of time too."""
@@ -42,6 +53,14 @@ def losses(receiver: Receiver, name: str = "kit_counter_total") -> list[int]:
     if not kept:
         raise ValueError(f"nothing of {name} is stored: a sender that never delivered cannot be judged")
     return sorted(set(range(kept[0], kept[-1] + 1)) - set(kept))
+
+
+def holes(receiver: Receiver, series: int) -> list[str]:
+    """Which series of the name `WIDE` lack an integer between their first and their last, or are not there at all."""
+    there = receiver.value(f"count(count_over_time({WIDE}[1h]))") or 0
+    wrong = [] if there == series else [f"{there:.0f} of {series} series are stored"]
+    missing = f"max_over_time({WIDE}[1h]) - min_over_time({WIDE}[1h]) + 1 - count_over_time({WIDE}[1h])"
+    return wrong + [f"{one['metric']} lacks {one['value'][1]}" for one in receiver.query(f"{missing} != 0")]
 
 
 def wait_stored(receiver: Receiver, number: int, name: str = "kit_counter_total", *, timeout_s: float = 30.0) -> None:
