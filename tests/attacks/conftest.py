@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.attacks.recorder import Recorder
-from tests.attacks.relay import Relay, Target, guarded_routes, open_routes, strict_routes
+from tests.attacks.relay import Relay, Target, guarded_routes, open_routes, strict_routes, stripped_routes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 
 @pytest.fixture(scope="session")
@@ -20,25 +21,46 @@ def recorder() -> Iterator[Recorder]:
     recorder.stop()
 
 
-@pytest.fixture(scope="session")
-def open_target(recorder: Recorder, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
-    relay = Relay(tmp_path_factory.mktemp("open"), open_routes(recorder))
+@contextmanager
+def _target(
+    recorder: Recorder,
+    directories: pytest.TempPathFactory,
+    routes: Callable[[Recorder], list[dict[str, Any]]],
+) -> Iterator[Target]:
+    relay = Relay(directories.mktemp("relay"), routes(recorder))
     token = relay.token()
     with relay:
         yield Target(relay, recorder, token)
+
+
+@pytest.fixture(scope="session")
+def open_target(recorder: Recorder, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
+    with _target(recorder, tmp_path_factory, open_routes) as target:
+        yield target
 
 
 @pytest.fixture(scope="session")
 def strict_target(recorder: Recorder, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
-    relay = Relay(tmp_path_factory.mktemp("strict"), strict_routes(recorder))
-    token = relay.token()
-    with relay:
-        yield Target(relay, recorder, token)
+    with _target(recorder, tmp_path_factory, strict_routes) as target:
+        yield target
 
 
 @pytest.fixture(scope="session")
 def guarded_target(recorder: Recorder, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
-    relay = Relay(tmp_path_factory.mktemp("guarded"), guarded_routes(recorder))
-    token = relay.token()
-    with relay:
-        yield Target(relay, recorder, token)
+    with _target(recorder, tmp_path_factory, guarded_routes) as target:
+        yield target
+
+
+@pytest.fixture(scope="session")
+def stripped_target(recorder: Recorder, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
+    with _target(recorder, tmp_path_factory, stripped_routes) as target:
+        yield target
+
+
+@pytest.fixture(scope="session")
+def socket_target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
+    """The same routes, and their upstream on a unix socket."""
+    recorder = Recorder(tmp_path_factory.mktemp("socket") / "s")
+    with _target(recorder, tmp_path_factory, stripped_routes) as target:
+        yield target
+    recorder.stop()

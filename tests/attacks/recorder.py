@@ -18,6 +18,7 @@ from tests.attacks.case import Act
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from tests.attacks.case import Steps
 
@@ -108,13 +109,23 @@ class Request:
 
 
 class Recorder:
-    """A TCP server in threads; `begin` opens a case, and all questions are about what came since."""
+    """A server in threads, on a loopback port or on the unix socket `path`.
+
+    `begin` opens a case, and all questions are about what came since.
+    """
 
     patience_s = 5.0
 
-    def __init__(self) -> None:
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
-        self.address: tuple[str, int] = self._listener.getsockname()
+    def __init__(self, path: Path | None = None) -> None:
+        if path is None:
+            self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+            self.address: tuple[str, int] = self._listener.getsockname()
+            self.url = f"http://127.0.0.1:{self.address[1]}"
+        else:
+            self._listener = socket.socket(socket.AF_UNIX)
+            self._listener.bind(str(path))
+            self._listener.listen(128)
+            self.url = f"unix://{path}"
         self._changed = threading.Condition()
         self._connections: list[Connection] = []
         self._requests: list[Request] = []
@@ -199,7 +210,8 @@ class Recorder:
             threading.Thread(target=self._serve, args=(peer, connection), daemon=True).start()
 
     def _serve(self, peer: socket.socket, connection: Connection) -> None:
-        peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if peer.family != socket.AF_UNIX:
+            peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with peer:
             end = "fin"
             try:

@@ -33,14 +33,12 @@ USERS = {
 _DEFECT = re.compile(r"Traceback|level=error|Task exception|never retrieved|never awaited|Fatal error", re.IGNORECASE)
 
 
-def route(name: str, path: str, upstream: tuple[str, int], **more: Any) -> dict[str, Any]:
-    """One route; open to anyone unless `more` says otherwise."""
-    host, port = upstream
-    upstream_url = f"http://{host}:{port}"
-    return {"name": name, "path": path, "upstream": upstream_url, "auth": ["none"], "allow": ["anyone"], **more}
+def route(name: str, path: str, upstream: str, **more: Any) -> dict[str, Any]:
+    """One route to the URL of an upstream; open to anyone unless `more` says otherwise."""
+    return {"name": name, "path": path, "upstream": upstream, "auth": ["none"], "allow": ["anyone"], **more}
 
 
-def write_route(path: str, upstream: tuple[str, int]) -> dict[str, Any]:
+def write_route(path: str, upstream: str) -> dict[str, Any]:
     return route(
         "write", path, upstream, methods=["POST"], kind="remote_write", auth=["write_token"], allow=["write"]
     )
@@ -48,7 +46,7 @@ def write_route(path: str, upstream: tuple[str, int]) -> dict[str, Any]:
 
 def open_routes(recorder: Recorder) -> list[dict[str, Any]]:
     """All paths lead to the recorder; `/private` wants a password, `/write` a token."""
-    here = recorder.address
+    here = recorder.url
     return [
         write_route("/write", here),
         route("private", "/private", here, auth=["basic"], allow=["admin"]),
@@ -59,7 +57,7 @@ def open_routes(recorder: Recorder) -> list[dict[str, Any]]:
 
 def strict_routes(recorder: Recorder) -> list[dict[str, Any]]:
     """Only what lies below two prefixes leads anywhere."""
-    here = recorder.address
+    here = recorder.url
     return [
         write_route("/prometheus/api/v1/write", here),
         route("prometheus", "/prometheus", here),
@@ -69,7 +67,7 @@ def strict_routes(recorder: Recorder) -> list[dict[str, Any]]:
 
 def guarded_routes(recorder: Recorder) -> list[dict[str, Any]]:
     """Behind each of these, one way of saying who may do what, from where, and who it is."""
-    here = recorder.address
+    here = recorder.url
     viewer = {"auth": ["basic"], "allow": ["viewer"]}
     tenant = {"tenant_header": "X-Scope-OrgID"}
     snapshot = "/api/v1/admin/tsdb/snapshot"
@@ -83,6 +81,17 @@ def guarded_routes(recorder: Recorder) -> list[dict[str, Any]]:
         route("denied", "/denied", here, deny_from=["127.0.0.1"], **viewer),
         route("told", "/told", here, identity_headers=True, **viewer),
         route("tenant", "/tenant", here, **tenant, **viewer),
+        route("probe", "/probe", here),
+    ]
+
+
+def stripped_routes(recorder: Recorder) -> list[dict[str, Any]]:
+    """Routes of every kind that take their prefix off, so that the upstream sees the same as on a plain one."""
+    here = recorder.url
+    pushed = {"kind": "remote_write", "methods": ["GET", "HEAD", "POST"]}
+    return [
+        route("stripped", "/stripped", here, strip_prefix=True),
+        route("pushed", "/pushed", here, strip_prefix=True, **pushed),
         route("probe", "/probe", here),
     ]
 

@@ -236,14 +236,14 @@ def absent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
             waiting = stack.enter_context(socket.socket())
             waiting.setblocking(False)
             waiting.connect_ex(full.getsockname())
-        refusing = ("127.0.0.1", free_port())
+        refusing = f"http://127.0.0.1:{free_port()}"
         recorder = Recorder()
         stack.callback(recorder.stop)
         routes = [
             write_route("/write", refusing),
-            route("full", "/full", full.getsockname()),
+            route("full", "/full", f"http://127.0.0.1:{full.getsockname()[1]}"),
             route("refused", "/refused", refusing),
-            route("read", "/", recorder.address),
+            route("read", "/", recorder.url),
         ]
         relay = Relay(tmp_path_factory.mktemp("absent"), routes)
         token = relay.token()

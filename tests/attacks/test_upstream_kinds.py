@@ -1,0 +1,44 @@
+"""What an upstream answers is judged alike on every kind of route: section 4 played again on the other kinds.
+
+`test_corpus.py` plays these cases on a plain route over TCP. Here the same request goes below a prefix that is taken
+off again, so that the upstream has to see the same bytes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.attacks.play import play
+from tests.attacks.test_corpus import CASES
+
+if TYPE_CHECKING:
+    from tests.attacks.case import Case
+
+#: Kind -> the target, the prefix, and the cases that end otherwise there, which other tests hold: a Location gets its
+#: prefix back (tests/e2e/test_prefixes.py), a write is told no redirect and is sent again where nobody answered
+#: (U07-write-302, test_behaviour.py), and a unix socket has no reset: its close in a body without a length is an end.
+KINDS: dict[str, tuple[str, bytes, set[str]]] = {
+    "stripped": ("stripped_target", b"/stripped", {"U07-302"}),
+    "remote_write": ("stripped_target", b"/pushed", {"U07-302", "U06-post-close-at-once", "U06-post-reset-at-once"}),
+    "unix socket": ("socket_target", b"/stripped", {"U07-302", "U04-until-close-reset"}),
+}
+#: Those that write by themselves have their own kind of route already.
+UPSTREAM_CASES = [case for case in CASES if case.ids[0].startswith("U") and b" /write " not in case.request[0]]
+PLAYS = [(kind, case) for kind, (_, _, other) in KINDS.items() for case in UPSTREAM_CASES if case.name not in other]
+
+
+def below(case: Case, prefix: bytes) -> Case:
+    """The same requests, below the prefix."""
+    target = b" " + prefix + b"/x "
+    moved = tuple(step.replace(b" /x ", target) if isinstance(step, bytes) else step for step in case.request)
+    assert moved != case.request
+    return replace(case, request=moved)
+
+
+@pytest.mark.parametrize(("kind", "case"), PLAYS, ids=[f"{kind}-{case.name}" for kind, case in PLAYS])
+def test_case(kind: str, case: Case, request: pytest.FixtureRequest) -> None:
+    target, prefix, _ = KINDS[kind]
+    play(below(case, prefix), request.getfixturevalue(target))
