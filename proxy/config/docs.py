@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from proxy.config.schema import Config
 from proxy.config.shape import Kind, ListOf, MapOf, Option, Refused, Section, Shape, Table
+from proxy.config.web_config import PROMETHEUS_KEYS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,11 +36,18 @@ problem as `file:line: path: text`. `config/` holds examples, from `minimal.yml`
 - A password hash is never printed: it shows as `<secret>`.
 """
 
-_REFUSED_HEAD = """
-## Keys of Prometheus' web config that are refused
+_PASTED_HEAD = """
+## Prometheus' web config, key by key
 
-A `web-config.yml` can be pasted: `basic_auth_users` and `tls_server_config` mean what they mean there. What is not
-honoured is refused by name, never ignored.
+A `web-config.yml` can be pasted: what is honoured means what it means there, and the rest is refused by name, never
+ignored.
+
+| key | | |
+|---|---|---|
+"""
+
+_REFUSED_HEAD = """
+## Other keys that are refused
 
 | key | why |
 |---|---|
@@ -50,13 +58,22 @@ def render() -> str:
     """The whole page."""
     sections = list(_sections(Config, ""))
     parts = [_HEAD, *(_render_section(section, path) for path, section in sections)]
+    known = {_join(path, key): option for path, section in sections for key, option in section.options.items()}
+    pasted = (_render_pasted(key, known[key]) for key in PROMETHEUS_KEYS)
     refused = [
-        f"| `{_join(path, key)}` | {known.shape.reason}{_except(known.shape)} |\n"
-        for path, section in sections
-        for key, known in section.options.items()
-        if isinstance(known.shape, Refused)
+        f"| `{key}` | {option.shape.reason}{_except(option.shape)} |\n"
+        for key, option in known.items()
+        if isinstance(option.shape, Refused) and key not in PROMETHEUS_KEYS
     ]
-    return "".join([*parts, _REFUSED_HEAD, *refused])
+    return "".join([*parts, _PASTED_HEAD, *pasted, *([_REFUSED_HEAD, *refused] if refused else [])])
+
+
+def _render_pasted(key: str, known: Option) -> str:
+    shape = known.shape
+    if isinstance(shape, Refused):
+        return f"| `{key}` | refused | {shape.reason}{_except(shape)} |\n"
+    values = _name(shape)
+    return f"| `{key}` | honoured | {values if values.startswith(('one of', '`')) else ''} |\n"
 
 
 def _sections(section: type[Section], path: str) -> Iterator[tuple[str, type[Section]]]:

@@ -5,6 +5,32 @@ from __future__ import annotations
 from proxy.config.shape import REQUIRED, ListOf, Refused, Section, Table, choice, option
 from proxy.config.words import FILE, TEXT
 
+#: Every key of the web config as exporter-toolkit has it (docs/web-configuration.md there), in its order.
+PROMETHEUS_KEYS = (
+    *(
+        f"tls_server_config.{key}"
+        for key in (
+            "cert_file",
+            "cert",
+            "key_file",
+            "key",
+            "client_auth_type",
+            "client_ca_file",
+            "client_ca",
+            "client_allowed_sans",
+            "min_version",
+            "max_version",
+            "cipher_suites",
+            "prefer_server_cipher_suites",
+            "curve_preferences",
+        )
+    ),
+    "http_server_config.http2",
+    "http_server_config.headers",
+    "basic_auth_users",
+    "rate_limit",
+)
+
 _OLD_TLS = "RFC 8996 ends TLS 1.0 and 1.1; write TLS12 or TLS13"
 _UNVERIFIED = "Python's ssl cannot ask for a certificate without verifying it; write VerifyClientCertIfGiven"
 

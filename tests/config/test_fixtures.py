@@ -25,8 +25,10 @@ def _in_testdata(monkeypatch):
     monkeypatch.chdir(HERE)
 
 
-def expected(name, mark):
-    lines = Path(name).read_text(encoding="utf-8").splitlines()
+def expected(path, mark):
+    """The findings that a file ends with, each with its name before it."""
+    name = Path(path).name
+    lines = Path(path).read_text(encoding="utf-8").splitlines()
     found = [line.removeprefix(mark) for line in lines if line.startswith(mark)]
     whole = [line if line.startswith("{here}") else f"{name}:{line}" for line in found]
     return [line.replace("{here}", str(HERE)) for line in whole]
