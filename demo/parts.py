@@ -12,6 +12,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
+
 from tests.kit.alertmanager import Alertmanager
 from tests.kit.counter import CounterTarget
 from tests.kit.process import free_port
@@ -37,6 +39,7 @@ class Parts:
         self.password_file = directory / "admin.password"
         self.token_file = directory / "agent.token"
         self.ca_file = directory / "ca.crt"
+        self.amtool_file = directory / "amtool.yml"
         self.target = CounterTarget(COUNTER)
         self.receiver = Receiver(directory / "receiver")
         self.alertmanager = Alertmanager(directory / "alertmanager")
@@ -44,6 +47,9 @@ class Parts:
         self.promgate = Promgate(directory / "promgate", self._config(), port)
         shutil.copy(self.promgate.ca_file, self.ca_file)
         deliver(self.promgate.token("create", "agent"), self.token_file)
+        user = {"username": "admin", "password_file": str(self.password_file)}
+        trust = {"ca_file": str(self.ca_file)}
+        self.amtool_file.write_text(yaml.safe_dump({"basic_auth": user, "tls_config": trust}))
         self.agent = Agent(
             directory / "agent",
             target=self.target.address,

@@ -39,9 +39,11 @@ def made(parts: Parts) -> str:
 Made for this run, secrets 0600:
 {named}
 
-Open (a browser warns: it does not know the authority; the user is admin):
-  {parts.url}/prometheus/classic/graph?g0.expr={COUNTER}&g0.tab=0&g0.range_input=5m
-  {parts.url}/alertmanager/api/v2/status"""
+Open in a browser, and log in as admin with the password in {short(parts.password_file)} (the browser warns first: it
+does not know promgate's authority):
+  {"Prometheus, a graph":<22} {parts.url}/prometheus/classic/graph?g0.expr={COUNTER}&g0.tab=0&g0.range_input=5m
+  {"Prometheus, all":<22} {parts.url}/prometheus/
+  {"Alertmanager":<22} {parts.url}/alertmanager/ (Debian's has no web interface: below is amtool)"""
 
 
 def heading(rotations: int, every_s: int) -> str:
@@ -94,6 +96,10 @@ def lines_to_paste(parts: Parts) -> dict[str, str]:
             f"{alertmanager}/api/v2/alerts"
         ),
         "and see it": f"{admin} {alertmanager}/api/v2/alerts",
+        "silence it (prints the silence's id)": (
+            f"amtool --http.config.file={short(parts.amtool_file)} --alertmanager.url={alertmanager} "
+            "silence add alertname=Demo --comment=demo --author=demo"
+        ),
         "no credentials (401)": f"{curl} -i {prometheus}/api/v1/labels",
         "the agent's token writes, and reads nothing (403)": f"{agent} -i {prometheus}/api/v1/labels",
         "its tokens, old and new": f"{command} show agent {config}",

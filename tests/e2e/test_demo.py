@@ -17,6 +17,7 @@ import pytest
 from demo import environment, packages, state
 from demo.parts import choose_port
 from demo.steps import Refused
+from tests.kit.fetch import basic, fetch
 from tests.kit.process import free_port
 from tests.kit.promgate import ROOT
 from tests.kit.wait import wait_for
@@ -147,11 +148,19 @@ def test_what_it_prints_is_true(demo: Demo) -> None:
         assert file.read_text().strip() not in demo.printed
     assert demo.state.stat().st_mode & 0o777 == 0o700
 
+    login = basic("admin", secrets[0].read_text().strip())
+    shown = re.findall(r"(?m)^  (?:Prometheus|Alertmanager).* (https://\S+)", demo.printed)
+    assert len(shown) == 3
+    for url in shown:
+        page = fetch(url, headers=login, ca_file=demo.state / "ca.crt")
+        assert page.status in {200, 302}, url
+
     answers = {what: _paste(line) for what, line in _lines_to_paste(demo.printed).items()}
     assert '"status":"success"' in answers["what is stored"]
     assert "demo_scrapes_total" in answers["what is stored"]
     assert answers["raise an alert (prints nothing)"] == ""
     assert '"alertname":"Demo"' in answers["and see it"]
+    assert re.fullmatch(r"[0-9a-f-]{36}\n", answers["silence it (prints the silence's id)"])
     assert answers["no credentials (401)"].startswith("HTTP/1.1 401 ")
     assert answers["the agent's token writes, and reads nothing (403)"].startswith("HTTP/1.1 403 ")
     assert "current" in answers["its tokens, old and new"]

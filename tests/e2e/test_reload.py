@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import http.client
 import os
+import re
 import signal
 import time
-from functools import partial
+from pathlib import Path
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,6 @@ from tests.kit.wait import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 RELOADS = 20
 EACH_S = 0.5
@@ -96,6 +96,7 @@ def test_ten_seconds_of_reloads_under_load(tmp_path: Path, upstream: str) -> Non
         assert promgate.log.count(" taken: ") == RELOADS
 
 
+FIXTURES = Path(__file__).parents[1] / "config" / "testdata"
 BAD = [
     "",
     "routes: []\n",
@@ -120,25 +121,51 @@ BAD = [
 ]
 
 
-def _refused(promgate: Promgate, times: int) -> bool:
-    return promgate.log.count("was not taken") >= times
+def _refusals(promgate: Promgate) -> list[str]:
+    return [line for line in promgate.log.splitlines() if "was not taken" in line]
 
 
-def test_twenty_bad_ones_in_a_row(tmp_path: Path, upstream: str) -> None:
-    """R6, C1. Each is refused in one line, and the old one serves; the file is watched, nobody has to ask."""
+def test_a_hundred_bad_ones_in_a_row(tmp_path: Path, upstream: str) -> None:
+    """R6, C1. Each is refused in one line that names lines of it, and the old one serves; nobody has to ask."""
     config = {"routes": [_open_route(upstream)], "reload": {"watch": True}}
+    bad = [*BAD, *(path.read_text("utf-8") for path in sorted(FIXTURES.glob("*.bad.yml")))]
+    assert len(bad) > 100
     with Promgate(tmp_path / "promgate", config) as promgate:
         good = promgate.config_file.read_text()
         connection = connect(promgate.base, ca_file=promgate.ca_file)
-        for turn, bad in enumerate(BAD, 1):
-            _put(promgate, bad)
+        for turn, text in enumerate(bad, 1):
+            _put(promgate, text)
             os.kill(promgate.pid, signal.SIGHUP)
-            wait_for(partial(_refused, promgate, turn), f"the refusal of {bad!r}")
+            wait_for(lambda turn=turn: len(_refusals(promgate)) >= turn, f"the refusal of {text!r}")  # type: ignore[misc]
             assert ask(connection, "GET", "/open/x").status == 200
-        assert promgate.log.count("was not taken") == len(BAD)
-        assert " taken: " not in promgate.log
+        refusals = _refusals(promgate)
+        assert len(refusals) == len(bad)
+        assert [line for line in refusals if not re.search(r"promgate\.yml:[1-9][0-9]*: ", line)] == []
+        assert "promgate.yml taken: " not in promgate.log
         _put(promgate, good.replace("/open", "/opened"))
         wait_for(lambda: ask(connection, "GET", "/opened/x").status == 200, "the good one, without being asked for")
+        assert ask(connection, "GET", "/open/x").status == 404
+        connection.close()
+
+
+def test_a_config_map_is_swapped_under_way(tmp_path: Path, upstream: str) -> None:
+    """As the kubelet does it: the file is a link through `..data`, and only `..data` is replaced."""
+    promgate = Promgate(tmp_path / "promgate", {"routes": [_open_route(upstream)], "reload": {"watch": True}})
+    first = yaml.safe_load(promgate.config_file.read_text())
+    directory = promgate.config_file.parent
+    for name, path in (("..1", "/open"), ("..2", "/opened")):
+        (directory / name).mkdir()
+        text = yaml.safe_dump({**first, "routes": [_open_route(upstream, path=path)]})
+        (directory / name / promgate.config_file.name).write_text(text)
+    (directory / "..data").symlink_to("..1")
+    promgate.config_file.unlink()
+    promgate.config_file.symlink_to(f"..data/{promgate.config_file.name}")
+    with promgate:
+        connection = connect(promgate.base, ca_file=promgate.ca_file)
+        assert ask(connection, "GET", "/open/x").status == 200
+        (directory / "..data_tmp").symlink_to("..2")
+        (directory / "..data_tmp").rename(directory / "..data")
+        wait_for(lambda: ask(connection, "GET", "/opened/x").status == 200, "the other configuration")
         assert ask(connection, "GET", "/open/x").status == 404
         connection.close()
 
