@@ -24,7 +24,7 @@ ARGS ?=
 
 .PHONY: help
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: venv
 venv: $(VENV)/.promgate ## the virtual environment in .venv, with all that the tests need
@@ -67,14 +67,16 @@ bench: packages venv $(VENV)/.bench ## measure against nginx, HAProxy and Caddy 
 	@tests/kit/install.sh $(BENCH_PACKAGES)
 	$(BIN)/python -m bench $(if $(QUICK),--quick) $(ARGS)
 
-.PHONY: image
-image: packages venv ## build the Dockerfile on a base made here (no registry), and check it; needs root
+.PHONY: container-packages
+container-packages: ## the Debian packages that `make image` and `make compose-test` use (those that are missing)
 	@tests/kit/install.sh $(CONTAINER_PACKAGES)
+
+.PHONY: image
+image: packages container-packages venv ## build the Dockerfile on a base made here (no registry), and check it; needs root
 	$(BIN)/python -m tests.containers image
 
 .PHONY: compose-test
-compose-test: packages venv ## the same, then run docker-compose.yml and check who gets in; needs root
-	@tests/kit/install.sh $(CONTAINER_PACKAGES)
+compose-test: packages container-packages venv ## the same, then run docker-compose.yml and check who gets in; needs root
 	$(BIN)/python -m tests.containers compose
 
 .PHONY: requirements

@@ -1,31 +1,35 @@
-"""`python -m tests.containers image|compose`: build, check, take everything away again; 0 when every check held."""
+"""`python -m tests.containers image|compose`: build, check, take everything away again; 0 when every check held.
+
+`possible` tells whether that can be done here: 0, or 1 and the reason on stdout.
+"""
 
 from __future__ import annotations
 
-import os
-import shutil
+import signal
 import sys
 import time
 from typing import TYPE_CHECKING
 
-from tests.containers import image, images, stack
+from tests.containers import image, images, possible, stack
 from tests.containers.engine import ROOT, Engine
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_PROGRAMS = ("podman", "buildah", "runc", "conmon", "iptables", "mmdebstrap", "prometheus", "prometheus-alertmanager")
-
-
 def main(words: list[str]) -> int:
-    if words not in (["image"], ["compose"]):
-        print("usage: python -m tests.containers image|compose", file=sys.stderr)
+    if words not in (["image"], ["compose"], ["possible"]):
+        print("usage: python -m tests.containers image|compose|possible", file=sys.stderr)
         return 2
-    missing = [program for program in _PROGRAMS if shutil.which(program) is None]
-    if missing or os.geteuid() != 0:
-        why = f"not installed: {', '.join(missing)}" if missing else "bridge networks and mmdebstrap need root"
-        print(f"tests.containers: {why}", file=sys.stderr)
+    reason = possible.reason_against()
+    if words == ["possible"]:
+        print(reason, end="")
+        return 1 if reason else 0
+    if not reason and (missing := possible.missing()):
+        reason = f"not installed: {', '.join(missing)}"
+    if reason:
+        print(f"tests.containers: {reason}", file=sys.stderr)
         return 1
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what runs is taken away on the way out
     engine = Engine(ROOT / "build" / "containers")
     _timed("base image", lambda: images.make_base(engine))
     _timed("promgate image", lambda: images.make_promgate(engine))

@@ -200,6 +200,9 @@ def _check_confinement(stack: Stack) -> None:
     assert status["NoNewPrivs"] == "1"
     touch = stack.engine.run("podman", "exec", "--user=0", stack.container("promgate"), "touch", "/opt/promgate/x")
     assert "Read-only file system" in touch.stderr, touch
+    # The same user, in the same container: what is in the server's memory and environment is not shown.
+    environ = stack.engine.run("podman", "exec", stack.container("promgate"), "cat", "/proc/1/environ")
+    assert "Permission denied" in environ.stderr, environ
     command = stack.inside("cat", "/proc/1/cmdline").split("\0")
     assert "serve" in command, f"process 1 is not the server: {command}"
     print("ok    uid 10001, no capability, no new privileges, root file system read-only, process 1 is the server")
