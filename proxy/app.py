@@ -23,6 +23,7 @@ from proxy.gate.decide import Gate
 from proxy.gate.forwarded import Proxies
 from proxy.gate.memory import Memory
 from proxy.gate.redirect import RedirectGate
+from proxy.login.introspection import Introspector
 from proxy.login.jwt import JwtVerifier
 from proxy.login.passwords import PasswordChecker
 from proxy.observe import metrics
@@ -76,7 +77,8 @@ class App:
     def __init__(self, loaded: Loaded) -> None:
         self._loaded = loaded
         self._memory = Memory(secrets.token_bytes(32))
-        self._jwts = JwtVerifier(loaded.snapshot.jwt_issuers)
+        self._jwts = JwtVerifier(loaded.snapshot.jwt_issuers, self._memory.jwts.doubt)
+        self._introspector = Introspector(loaded.snapshot.introspection)
         self._counts = RequestCounts()
         self._reload = Reload(loaded)
         self._stop = asyncio.Event()
@@ -96,7 +98,8 @@ class App:
             passwords = PasswordChecker()
             stack.callback(passwords.close)
             stack.callback(self._jwts.close)
-            finder = AnswerFinder(watch, passwords, self._jwts)
+            stack.push_async_callback(self._introspector.aclose)
+            finder = AnswerFinder(watch, passwords, self._jwts, self._introspector)
             relay = RelayContext(Gate(snapshot, self._memory), finder, observers.add)
             self._take(relay, snapshot)
             relay.trust = settings.tls and settings.tls.trust
@@ -117,6 +120,7 @@ class App:
             _in_background(stack, _sweep(parts))
             _in_background(stack, reach.run())
             _in_background(stack, follow(lambda: [pool.files for pool in relay.pools.values() if pool.files]))
+            _in_background(stack, self._jwts.run())
             _in_background(stack, self._reload.run(lambda fresh: self._reloaded(parts, fresh)))
             self._on_signals()
             gc.collect()
@@ -236,6 +240,7 @@ class App:
         relay, gate = parts.relay, Gate(loaded.snapshot, self._memory)
         self._take(relay, loaded.snapshot)
         self._jwts.take(loaded.snapshot.jwt_issuers)
+        self._introspector.take(loaded.snapshot.introspection)
         if gate.proxies is None and relay.gate.proxies is not None:
             gate.proxies = Proxies()  # trusts nobody: connections have the client of their last request in mind
         relay.gate = gate

@@ -48,7 +48,7 @@ RESERVED = {
     "yaml": (("config",), "what a file means is decided once, when it is read"),
     "sqlite3": (("stores",), "whoever wants a token asks the port in tokens/"),
     "bcrypt": (("login", "cli/hash_password.py"), "60 ms of a core belong into login's threads"),
-    "aiohttp": (("console", "delivery"), "the data plane is our own; aiohttp costs 20 MB"),
+    "aiohttp": (("console", "delivery", "login"), "the data plane is our own; aiohttp costs 20 MB"),
     "prometheus_client": (("console",), "the text of a scrape is written in one room; it costs 2.5 MB"),
     "authlib": (("login",), "whether a login is good is found out in one room"),
     "redis": (("stores",), "whoever wants a token asks the port in tokens/"),

@@ -28,6 +28,7 @@ from proxy.gate.decide import Gate
 from proxy.gate.edits import IDENTITY_FIELDS
 from proxy.gate.explain import explain
 from proxy.gate.memory import Memory
+from proxy.login.introspection import Introspector
 from proxy.login.jwt import JwtVerifier
 from proxy.login.passwords import PasswordChecker
 from proxy.relay.context import RelayContext
@@ -115,7 +116,8 @@ def _explain(args: argparse.Namespace) -> dict[str, object]:
 
 async def _decide(case: _Case, loaded: Loaded, memory: Memory) -> Verdict:
     jwts, passwords = JwtVerifier(loaded.snapshot.jwt_issuers), PasswordChecker()
-    finder: Finder = AnswerFinder(None, passwords, jwts)
+    introspector = Introspector(loaded.snapshot.introspection)
+    finder: Finder = AnswerFinder(None, passwords, jwts, introspector)
     relay = RelayContext(Gate(loaded.snapshot, memory), _Granting(finder) if case.granted else finder, lambda _: None)
     at = monotonic()
     try:
@@ -123,6 +125,7 @@ async def _decide(case: _Case, loaded: Loaded, memory: Memory) -> Verdict:
         return await settle(relay, case.head, case.shown, case.ip, first)
     finally:
         jwts.close()
+        await introspector.aclose()
         passwords.close()
 
 

@@ -28,8 +28,11 @@ _WRITE = "write"
 _ANYONE = "anyone"
 
 # Which ways lead to an identity. A token shown as a basic password still comes by the way of its kind.
-_WAYS_TO = {"basic": {"basic"}, "token": {"write_token", "bearer"}, "jwt": {"jwt"}, "cert": {"client_cert"}}
-_WAYS_OF_THEMSELVES = {_WRITE: {"write_token", "jwt"}, _ANYONE: {"none"}}
+_WAYS_TO = {
+    "basic": {"basic"}, "token": {"write_token", "bearer"}, "jwt": {"jwt"}, "introspection": {"introspection"},
+    "cert": {"client_cert"},
+}  # fmt: skip
+_WAYS_OF_THEMSELVES = {_WRITE: {"write_token", "jwt", "introspection"}, _ANYONE: {"none"}}
 #: Answered by promgate itself, whatever the routes say.
 _LOCAL = {b"/-/healthy", b"/-/ready"}
 

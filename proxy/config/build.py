@@ -6,21 +6,17 @@ which was already found wrong keeps silent (`report.is_sound`).
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from proxy.config import canary, delivery, files, issuers, routes, schedule
-from proxy.config.problem import join_key, printable
+from proxy.config import canary, delivery, files, identities, issuers, routes, schedule
+from proxy.config.problem import printable
 from proxy.config.schema import AccessLog, Settings, Tls
-from proxy.config.shape import did_you_mean
 from proxy.config.units import Address, format_duration, is_loopback
-from proxy.config.users import build_users, users_are_known
-from proxy.config.words import NAME
+from proxy.config.users import build_users
 from proxy.gate.snapshot import Bounds, ClientTrust, RateLimit, Snapshot, Timeouts, TokenRules
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
     from pathlib import Path
 
     from proxy.config.problem import Report
@@ -39,18 +35,20 @@ def build(config: Config, report: Report, path: Path, *, open_files: bool) -> tu
     """Compile `config`, read from the absolute `path`. After a problem was reported the result means nothing."""
     base = path.parent
     users = build_users(config, report)
+    roles = identities.build_roles(config, users, report)
     snapshot = Snapshot(
         routes=routes.build_routes(config, report, base, open_files=open_files),
         users=users,
-        roles=_build_roles(config, users, report),
-        tenants=_build_tenants(config, users, report),
+        roles=roles,
+        tenants=identities.build_tenants(config, users, report),
         token_rules=_build_token_rules(config, report),
         timeouts=_build_timeouts(config, report),
         bounds=_build_bounds(config),
         trusted_proxies=_build_proxies(config, report),
         external_url=config.external_url or "",
         hsts=_build_hsts(config, report),
-        jwt_issuers=issuers.build_issuers(config, report) if open_files else (),
+        jwt_issuers=issuers.build_issuers(config, roles, report, base) if open_files else (),
+        introspection=issuers.build_introspection(config, roles, report, base, open_files=open_files),
     )
     _check_listeners(config, report)
     settings = Settings(
@@ -196,57 +194,6 @@ def _build_telemetry(config: Config, report: Report) -> Address | None:
     if address in config.listen and address.port != 0 and report.is_sound("listen", "telemetry.listen"):
         report.problem("telemetry.listen", f"{address} is a public listener, too; telemetry needs a port of its own")
     return address
-
-
-def _build_roles(config: Config, users: Collection[str], report: Report) -> Mapping[str, frozenset[str]]:
-    roles_of: dict[str, set[str]] = {}
-    for role, identities in config.roles.items():
-        path = join_key("roles", role)
-        if re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", role, re.ASCII) is None:
-            report.problem(path, "a role is named with letters, digits, '_', '.' and '-', up to 64")
-        for index, written in enumerate(identities):
-            at = f"{path}[{index}]" if f"{path}[{index}]" in report.lines else path
-            identity = _parse_identity(written, at, users, report)
-            roles_of.setdefault(identity, set()).add(role)
-    return {identity: frozenset(roles) for identity, roles in roles_of.items()}
-
-
-def _build_tenants(config: Config, users: Collection[str], report: Report) -> Mapping[str, str]:
-    tenants = {}
-    for written, tenant in config.tenants.items():
-        tenants[_parse_identity(written, join_key("tenants", written), users, report)] = tenant
-    if tenants and report.was_read("routes") and not any(route.tenant_header for route in config.routes):
-        report.warning("tenants", "without effect: no route has a tenant_header")
-    return tenants
-
-
-def _parse_identity(written: str, path: str, users: Collection[str], report: Report) -> str:
-    """`written` as the gate names identities."""
-    kind, colon, name = written.partition(":")
-    if not report.is_sound(path):
-        return written
-    if kind not in {"basic", "token", "jwt", "cert"} or not colon or not name:
-        report.problem(
-            path,
-            f"{written[:80]!a} is not an identity; basic:USER, token:NAME, jwt:SUBJECT, cert:CN=NAME and cert:SAN=NAME "
-            "are taken",
-        )
-    elif kind == "cert" and not (name.startswith(("CN=", "SAN=")) and name.partition("=")[2]):
-        report.problem(path, f"{written[:80]!a}: a certificate is named cert:CN=NAME or cert:SAN=NAME")
-    elif kind == "basic" and name not in users and users_are_known(report):
-        report.problem(path, f"no user {name[:80]!a} in basic_auth_users{did_you_mean(name, users)}")
-    elif kind == "token":
-        try:
-            NAME.parse(name)
-        except ValueError as error:
-            report.problem(path, str(error))
-    elif kind == "jwt":
-        claim, equals, value = name.partition("=")
-        if equals and claim == "sub":
-            return f"jwt:{value}"
-        if equals and re.fullmatch(r"[a-z_]{1,16}", claim):
-            report.problem(path, f"roles follow the subject of a JWT, not its claim {claim}; write jwt:SUBJECT")
-    return written
 
 
 def _build_token_rules(config: Config, report: Report) -> TokenRules:

@@ -49,7 +49,7 @@ class AllowRule(Section):
     `writer` (POST, on routes of kind `remote_write`) and `admin` (everything).
     """
 
-    role: str = option(NAME, REQUIRED, "A role of `roles`; or `write`, of write tokens and of JWTs with that scope.")
+    role: str = option(NAME, REQUIRED, "A role of `roles`; or `write`, of write tokens and of tokens with that scope.")
     methods: tuple[bytes, ...] | None = option(
         ListOf(METHOD, or_one=True), None, "Methods that the role may use here; all that it may if left out."
     )
@@ -63,11 +63,11 @@ _WAYS = choice(
     "bearer",
     "basic",
     "jwt",
+    "introspection",
     "client_cert",
     "none",
     but={
         "oauth2": "there is no login page; people come with basic",
-        "introspection": "tokens are checked here, or as jwt",
     },
 )
 
@@ -104,8 +104,8 @@ class RouteOf(Section):
     auth: tuple[str, ...] = option(
         ListOf(_WAYS, or_one=True),
         REQUIRED,
-        "Ways in: `write_token`, `bearer` (reader tokens), `basic`, `jwt`, `client_cert`; or `none` alone. "
-        "A token may also be shown as the password of basic auth, with any user name.",
+        "Ways in: `write_token`, `bearer` (reader tokens), `basic`, `jwt`, `introspection`, `client_cert`; or `none` "
+        "alone. A token may also be shown as the password of basic auth, with any user name.",
     )
     allow: tuple[AllowRule, ...] | None = option(
         ListOf(Table(AllowRule, short="role"), or_one=True),

@@ -159,6 +159,8 @@ def _check_ways(written: RouteOf, config: Config, report: Report) -> None:
         report.problem(at, "client_cert needs tls_server_config.client_auth_type: no client is asked for one")
     if "jwt" in ways and not config.jwt and report.was_read("jwt"):
         report.problem(at, "jwt needs an issuer under jwt: whose tokens are to be believed?")
+    if "introspection" in ways and config.introspection is None and report.was_read("introspection"):
+        report.problem(at, "introspection needs a provider under introspection: who is to be asked?")
     if "basic" in ways and not config.basic_auth_users and not config.htpasswd and users_are_known(report):
         report.problem(at, "basic needs users: name one in basic_auth_users")
 

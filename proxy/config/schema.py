@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from proxy.config.issuers import IntrospectionOf, Jwt
 from proxy.config.route_schema import RouteOf
 from proxy.config.shape import REQUIRED, ListOf, MapOf, Refused, Section, Table, choice, option, whole
 from proxy.config.tokens import Tokens
@@ -19,7 +20,6 @@ from proxy.config.words import (
     HASH,
     HTPASSWD,
     IDENTITY,
-    JSON,
     NETWORK,
     ORIGIN,
     RATE,
@@ -27,7 +27,6 @@ from proxy.config.words import (
     SPAN,
     SWITCH,
     TENANT,
-    TEXT,
 )
 
 if TYPE_CHECKING:
@@ -73,29 +72,6 @@ class Settings(NamedTuple):
     watch: bool
     proxy_protocol: bool
     redirect_listen: tuple[Address, ...] = ()
-
-
-class Jwt(Section):
-    """Whose signed tokens are believed. `iss` and `aud` must be exactly these."""
-
-    issuer: str = option(TEXT, REQUIRED, "The `iss` claim.")
-    audience: str = option(TEXT, REQUIRED, "A member of the `aud` claim.")
-    jwks: str = option(JSON, REQUIRED, "The issuer's public keys, as the JSON of a JWK set.", has_file=True)
-    algorithms: tuple[str, ...] = option(
-        ListOf(
-            choice(
-                "ES256",
-                "RS256",
-                but={
-                    "none": "a token without a signature proves nothing",
-                    **dict.fromkeys(("HS256", "HS384", "HS512"), "a shared secret is no public key (RFC 8725 3.2)"),
-                },
-            ),
-            or_one=True,
-        ),
-        ["ES256", "RS256"],
-        "Signature algorithms that are believed.",
-    )
 
 
 class TimeoutsOf(Section):
@@ -229,13 +205,17 @@ class Config(Section):
     roles: dict[str, tuple[str, ...]] = option(
         MapOf("role", ListOf(IDENTITY, or_one=True)),
         {},
-        "Role -> identities that have it: `basic:USER`, `token:NAME`, `jwt:SUBJECT`, `cert:CN=NAME`, `cert:SAN=NAME`.",
+        "Role -> identities that have it: `basic:USER`, `token:NAME`, `jwt:SUBJECT`, `jwt:CLAIM=VALUE`, "
+        "`introspection:SUBJECT`, `introspection:CLAIM=VALUE`, `cert:CN=NAME`, `cert:SAN=NAME`.",
     )
     tenants: dict[str, str] = option(
         MapOf("identity", TENANT), {}, "Identity -> its tenant, on routes with a `tenant_header`."
     )
     tokens: Tokens = option(Table(Tokens), {}, "Tokens and their rotation.")
     jwt: tuple[Jwt, ...] = option(ListOf(Table(Jwt), or_one=True), [], "Issuers of JSON web tokens.")
+    introspection: IntrospectionOf | None = option(
+        Table(IntrospectionOf), None, "Who is asked about opaque tokens of others."
+    )
     timeouts: TimeoutsOf = option(Table(TimeoutsOf), {}, "Deadlines.")
     limits: Limits = option(Table(Limits), {}, "Bounds.")
     access_log: AccessLogOf = option(Table(AccessLogOf), {}, "The access log.")

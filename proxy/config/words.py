@@ -14,6 +14,7 @@ from proxy.gate.snapshot import Upstream
 from proxy.wire.grammar import TARGET, is_authority
 from proxy.wire.target import canonical_path
 from proxy.wire.unlawful import Unlawful
+from proxy.wire.url import is_safe_url
 
 
 def _text(text: str) -> str:
@@ -148,6 +149,12 @@ def _network(text: str) -> Any:
     return network
 
 
+def _provider_url(text: str) -> str:
+    if not is_safe_url(text):
+        raise ValueError("an https URL without a user is wanted, or http to this machine: it decides who is let in")
+    return text
+
+
 def _tenant(text: str) -> str:
     # Mimir's and Loki's grammar; `|` joins tenants for a query over all of them.
     if re.fullmatch(r"[A-Za-z0-9!_.*'()|-]{1,150}", text, re.ASCII) is None or {".", "..", ""} & set(text.split("|")):
@@ -178,5 +185,6 @@ STORE = Kind("store URL", _store, "")
 HTPASSWD = Kind("htpasswd lines", str, "")  # judged in `users`, which never repeats them
 PATH = Kind("path", _below, "/")
 PREFIX = Kind("path", _prefix, "/")
+PROVIDER_URL = Kind("URL", _provider_url, "")
 NETWORK = Kind("network", _network, None)
 TENANT = Kind("tenant", _tenant, "")

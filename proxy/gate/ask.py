@@ -29,7 +29,7 @@ class FindToken:
 
 @dataclass(frozen=True, slots=True)
 class VerifyJwt:
-    """Is this a signed token of an issuer in the configuration? Answer: JwtClaims, REFUSED or BUSY.
+    """Is this a signed token of an issuer in the configuration? Answer: Claims, REFUSED, BUSY, UNREACHABLE or LATE.
 
     No word on the time: the gate judges that, at each look anew.
     """
@@ -38,18 +38,26 @@ class VerifyJwt:
 
 
 @dataclass(frozen=True, slots=True)
-class JwtClaims:
-    """What a token says whose signature, issuer and audience are right. Times are unix seconds.
+class Introspect:
+    """Does its provider know this opaque token? Answer: Claims, REFUSED, BUSY or UNREACHABLE. No word on the time."""
 
-    `not_before` is the later of `nbf` and `iat`. `writes`: its scope holds the word `write`.
+    text: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What a token says, by the word of an issuer that is believed. Times are unix seconds.
+
+    `name` is the identity. `terms` are those under which it was judged. `not_before` is the later of `nbf` and `iat`.
+    `writes`: its scope holds the word `write`. `granted` are keys of `Snapshot.roles` that its claims stand for.
     """
 
-    subject: str
-    issuer: str
-    audience: str
+    name: str
+    terms: str
     not_before: float
     expires_at: float
     writes: bool = False
+    granted: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +65,11 @@ class Waited:
     """The time that a limit asked for has passed."""
 
 
-Question = CheckPassword | FindToken | VerifyJwt | Waited
+Question = CheckPassword | FindToken | VerifyJwt | Introspect | Waited
 
 FOUND, ABSENT, UNREADABLE, BUSY, REFUSED = "found", "absent", "unreadable", "busy", "refused"
-Answer = bool | str | JwtClaims
+#: The provider does not answer; it does, but the key that is wanted is not known yet, and cannot be asked for just now.
+UNREACHABLE, LATE = "unreachable", "late"
+Answer = bool | str | Claims
 #: Among the facts once a rate's wait is over: the request was charged when it was told to wait.
 WAITED = Waited()

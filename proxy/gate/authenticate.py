@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from proxy.gate.ask import ABSENT, BUSY, UNREADABLE, CheckPassword, FindToken, JwtClaims, VerifyJwt
+from proxy.gate.ask import (
+    ABSENT,
+    BUSY,
+    LATE,
+    REFUSED,
+    UNREACHABLE,
+    UNREADABLE,
+    CheckPassword,
+    Claims,
+    FindToken,
+    Introspect,
+    VerifyJwt,
+)
 from proxy.gate.credentials import ShownCertificate, ShownJwt, ShownPassword, ShownToken
 from proxy.gate.decision import Deny, Identity, Need, Reason
 from proxy.gate.limit import address_key, user_key
@@ -32,15 +44,17 @@ _WAY_OF = {TokenKind.WRITE: Way.WRITE_TOKEN, TokenKind.READER: Way.BEARER}
 _DECOY = b"$2b$10$pxhE5hFt.bIIaXxedjbtVuKn4uIH9WmF8qjRavOUpjBVGKnh3woDm"
 #: Clocks differ (RFC 7519 4.1.5); what is just past its end is held and not lost, so `exp` needs no such leeway.
 _CLOCK_SKEW_S = 60.0
-#: For how long after its end a token on a write route means "fetch a fresh one" and not "never".
-_JWT_GRACE_S = 300.0
+#: For how long after its end, or before its beginning, a token on a write route means "not now" and not "never".
+_GRACE_S = 300.0
+#: Answers that say nothing of the token: it may be good.
+_UNTOLD = {BUSY: Reason.BUSY, UNREACHABLE: Reason.PROVIDER_UNREACHABLE, LATE: Reason.KEY_LATE}
 
 
 class Authenticator:
     """Compiled for one Snapshot; the memory it looks into is the process's."""
 
     __slots__ = (
-        "_certified", "_decoys", "_guesses", "_held", "_identities", "_issuers", "_memory", "_per_user", "_snapshot",
+        "_certified", "_decoys", "_guesses", "_held", "_identities", "_memory", "_per_user", "_snapshot", "_terms",
     )  # fmt: skip
 
     def __init__(self, snapshot: Snapshot, memory: Memory) -> None:
@@ -51,7 +65,9 @@ class Authenticator:
         self._per_user = memory.meter("guesses:user", snapshot.bounds.guesses_per_user)
         self._identities: dict[str, Identity] = {}
         self._certified: dict[tuple[str, ...], Identity] = {}
-        self._issuers = frozenset((one.issuer, one.audience) for one in snapshot.jwt_issuers)
+        self._terms = {one.terms for one in snapshot.jwt_issuers}
+        if snapshot.introspection is not None:
+            self._terms.add(snapshot.introspection.terms)
         self._decoys = _decoys(snapshot.users.values())
 
     def identify(
@@ -64,7 +80,7 @@ class Authenticator:
             token = self._memory.book.find(shown.digest)
             if token is not None:
                 return self._known_token(route, token, ip, at, now)
-            return self._unknown_token(route, shown, ip, at, facts)
+            return self._unknown_token(route, shown, ip, at, now, facts)
         if isinstance(shown, ShownPassword):
             return self._password(route, shown, ip, at, facts)
         if isinstance(shown, ShownJwt):
@@ -102,11 +118,16 @@ class Authenticator:
         return Deny(Reason.TOKEN_RETIRED, route, retry_after_s=RETRY_AFTER_S[1] if is_fast else 0.0, identity=identity)
 
     def _unknown_token(
-        self, route: Route, shown: ShownToken, ip: str, at: float, facts: Mapping[Question, Answer]
-    ) -> Deny | Need:
+        self, route: Route, shown: ShownToken, ip: str, at: float, now: float, facts: Mapping[Question, Answer]
+    ) -> Identity | Deny | Need:
         book = self._memory.book
         takes_tokens = Way.WRITE_TOKEN in route.ways or Way.BEARER in route.ways
-        if takes_tokens and route.kind is RouteKind.REMOTE_WRITE and not len(book):
+        is_lost = takes_tokens and route.kind is RouteKind.REMOTE_WRITE and not len(book)
+        if shown.text and Way.INTROSPECTION in route.ways:
+            introspect = Introspect(shown.text)
+            if not is_lost or facts.get(introspect) != REFUSED:
+                return self._foreign(route, Way.INTROSPECTION, introspect, shown.digest, ip, at, now, facts)
+        if is_lost:
             # A volume that was lost must not make every sender drop what it holds.
             return Deny(Reason.STORE_EMPTY, route)
         question = FindToken(shown.digest)
@@ -147,25 +168,56 @@ class Authenticator:
     def _jwt(
         self, route: Route, shown: ShownJwt, ip: str, at: float, now: float, facts: Mapping[Question, Answer]
     ) -> Identity | Deny | Need:
-        if Way.JWT not in route.ways:
-            return Deny(Reason.WAY_NOT_OPEN, route)
-        jwts = self._memory.jwts
-        claims = jwts.find(shown.digest, at)
-        if claims is None or not self._believes(claims):
-            question = VerifyJwt(shown.text)
+        if Way.JWT in route.ways:
+            return self._foreign(route, Way.JWT, VerifyJwt(shown.text), shown.digest, ip, at, now, facts)
+        if Way.INTROSPECTION in route.ways:
+            return self._foreign(route, Way.INTROSPECTION, Introspect(shown.text), shown.digest, ip, at, now, facts)
+        return Deny(Reason.WAY_NOT_OPEN, route)
+
+    def _foreign(
+        self,
+        route: Route,
+        way: Way,
+        question: VerifyJwt | Introspect,
+        digest: bytes,
+        ip: str,
+        at: float,
+        now: float,
+        facts: Mapping[Question, Answer],
+    ) -> Identity | Deny | Need:
+        """A token that another minted: what memory knows of it, or else what its issuer says."""
+        verified = self._memory.jwts if way is Way.JWT else self._memory.introspected
+        claims = verified.find(digest, at) or verified.find_ended(digest, now)
+        if claims is None or claims.terms not in self._terms:
             answer = facts.get(question)
             if answer is None:
-                return Need(question, route) if jwts.knew(shown.digest) else self._ask(route, question, ip, at)
-            if answer == BUSY:
-                return Deny(Reason.BUSY, route)
-            if not isinstance(answer, JwtClaims) or not self._believes(answer):
-                jwts.forget(shown.digest)
+                return Need(question, route) if verified.knew(digest) else self._ask(route, question, ip, at)
+            untold = _UNTOLD.get(answer) if isinstance(answer, str) else None
+            if untold is not None:
+                return Deny(untold, route)
+            if not isinstance(answer, Claims) or answer.terms not in self._terms:
+                verified.forget(digest)
                 return self._wrong(route, ip, at)
-            jwts.remember(shown.digest, answer, at)
+            verified.remember(digest, answer, at)
             claims = answer
+        return self._claimed(route, way, claims, ip, at, now)
+
+    def _claimed(self, route: Route, way: Way, claims: Claims, ip: str, at: float, now: float) -> Identity | Deny:
+        """An issuer's word, held against the time. Clocks differ: a sender may try again for a while."""
+        roles = self._snapshot.roles
+        held = roles.get(claims.name, _NO_ROLES)
+        if claims.granted:
+            held = held.union(*(roles.get(key, _NO_ROLES) for key in claims.granted))
+        identity = Identity(claims.name, held | _WRITE_ROLES if claims.writes else held, way)
+        keeps = route.kind is RouteKind.REMOTE_WRITE
+        if now >= claims.expires_at:
+            is_held = keeps and now < claims.expires_at + _GRACE_S
+            return Deny(Reason.JWT_EXPIRED if is_held else Reason.TOKEN_ENDED, route, identity=identity)
         if now < claims.not_before - _CLOCK_SKEW_S:
+            if keeps and now >= claims.not_before - _GRACE_S:
+                return Deny(Reason.JWT_EARLY, route, identity=identity)
             return self._wrong(route, ip, at)
-        return self._jwt_identity(route, claims, now)
+        return identity
 
     def _certificate(self, route: Route, shown: ShownCertificate, now: float) -> Identity | Deny:
         """Nothing is guessed here: the handshake has verified it, by keys that nobody can try out."""
@@ -181,19 +233,6 @@ class Authenticator:
             if len(self._certified) < _MAX_CERTIFIED:
                 self._certified[shown.names] = identity
         return identity
-
-    def _believes(self, claims: JwtClaims) -> bool:
-        """A reload may have ended what was believed when the token was verified."""
-        return (claims.issuer, claims.audience) in self._issuers
-
-    def _jwt_identity(self, route: Route, claims: JwtClaims, now: float) -> Identity | Deny:
-        name = f"jwt:{claims.subject}"
-        roles = self._snapshot.roles.get(name, _NO_ROLES)
-        identity = Identity(name, roles | _WRITE_ROLES if claims.writes else roles, Way.JWT)
-        if now < claims.expires_at:
-            return identity
-        held = route.kind is RouteKind.REMOTE_WRITE and now < claims.expires_at + _JWT_GRACE_S
-        return Deny(Reason.JWT_EXPIRED if held else Reason.TOKEN_ENDED, route, identity=identity)
 
     def _ask(self, route: Route, question: Question, ip: str, at: float) -> Deny | Need:
         """A guess must be cheaper for us than for the guesser: it is charged before any work is done for it."""

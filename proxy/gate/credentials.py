@@ -20,10 +20,14 @@ _JWT_START = b"eyJ"
 
 @dataclass(frozen=True, slots=True)
 class ShownToken:
-    """An opaque token, as a bearer or as a basic password. `minted`: prefix and checksum are ours."""
+    """An opaque token, as a bearer or as a basic password. `minted`: prefix and checksum are ours.
+
+    `text` is that of a bearer that was not minted here: whoever did may have to be asked.
+    """
 
     digest: bytes
     minted: bool
+    text: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +105,8 @@ def read_credential(value: bytes) -> Shown:
     if scheme == b"bearer":
         if rest.startswith(_JWT_START) and rest.count(b".") == 2:
             return ShownJwt(rest, digest(rest))
-        return ShownToken(digest(rest), looks_minted(rest))
+        minted = looks_minted(rest)
+        return ShownToken(digest(rest), minted, b"" if minted else rest)
     if scheme == b"basic":
         return _read_basic(rest)
     return _MALFORMED

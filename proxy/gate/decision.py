@@ -38,6 +38,9 @@ class Reason(enum.StrEnum):
     TOKEN_ENDED = "token_ended"  # noqa: S105
     TOKEN_REVOKED = "token_revoked"  # noqa: S105
     JWT_EXPIRED = "jwt_expired"
+    JWT_EARLY = "jwt_early"
+    KEY_LATE = "key_late"
+    PROVIDER_UNREACHABLE = "provider_unreachable"
     CERTIFICATE_ENDED = "certificate_ended"
     STORE_EMPTY = "store_empty"
     STORE_UNREADABLE = "store_unreadable"
@@ -60,7 +63,8 @@ class Reason(enum.StrEnum):
 class Identity:
     """Who is asking, with which roles, and by which way.
 
-    `name` is `token:NAME`, `basic:NAME`, `jwt:SUBJECT`, `cert:CN=NAME`, `cert:SAN=NAME` or `anyone`.
+    `name` is `token:NAME`, `basic:NAME`, `jwt:SUBJECT`, `introspection:SUBJECT`, `cert:CN=NAME`, `cert:SAN=NAME` or
+    `anyone`.
     """
 
     name: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,6 +29,7 @@ class Way(enum.Enum):
     BEARER = "bearer"
     BASIC = "basic"
     JWT = "jwt"
+    INTROSPECTION = "introspection"
     CLIENT_CERT = "client_cert"
     NONE = "none"
 
@@ -194,18 +195,63 @@ class Bounds:
     held: RateLimit = RateLimit(rate=2, interval_s=1.0, burst=50, by_identity=False)
 
 
+#: Pairs of a claim and a value that roles are given for.
+Wanted = tuple[tuple[str, str], ...]
+
+
+def claim_key(prefix: str, claim: str, value: str) -> str:
+    """Under what `Snapshot.roles` has the roles of a claim. No subject holds a space, so none can pass for it."""
+    return f"{prefix} {claim}={value}"
+
+
 @dataclass(frozen=True, slots=True)
 class JwtIssuer:
-    """Whose signed tokens are believed: exact `issuer` and `audience`, keys from a JWKS document.
+    """Whose signed tokens are believed: exact `issuer` and `audience`, and where the keys come from.
 
-    `jwks` is the document's text; `jwks_file` is where it was read from, to be read again when it changes.
+    They are those of the JWKS document `jwks` (read again from `jwks_file` when it changes) or, where that is empty,
+    those at `jwks_url`, which discovery finds if it is empty too. `prefix` begins the names of its identities. `typ`
+    not empty: that type of token and no other.
     """
 
     issuer: str
     audience: str
-    jwks: str
+    jwks: str = ""
     algorithms: tuple[str, ...] = ("ES256", "RS256")
     jwks_file: str = ""
+    jwks_url: str = ""
+    ca_file: str = ""
+    typ: str = ""
+    prefix: str = "jwt:"
+    wanted: Wanted = ()
+
+    @property
+    def terms(self) -> str:
+        """What a token was judged by, the keys left out: what was remembered under other terms counts no more."""
+        return repr((self.issuer, self.audience, self.algorithms, self.typ, self.prefix, self.wanted))
+
+
+@dataclass(frozen=True, slots=True)
+class Introspection:
+    """Who is asked about opaque tokens of others (RFC 7662), and what must be said of one.
+
+    `url` empty: discovery finds it from `issuer`. `issuer` and `audience` must be exactly these where they are given.
+    """
+
+    url: str
+    client_id: str
+    client_secret: str = field(repr=False)
+    client_secret_file: str = ""
+    issuer: str = ""
+    audience: str = ""
+    ca_file: str = ""
+    wanted: Wanted = ()
+
+    prefix: ClassVar[str] = "introspection:"
+
+    @property
+    def terms(self) -> str:
+        """As of JwtIssuer."""
+        return repr((self.url, self.client_id, self.issuer, self.audience, self.wanted))
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,9 +274,10 @@ class Snapshot:
     """The configuration as the gate and the relay use it.
 
     `users` maps a name to its bcrypt hashes; `roles` maps an identity (`basic:NAME`, `token:NAME`, `jwt:SUB`,
-    `cert:CN=NAME`, `cert:SAN=NAME`) to its roles, `tenants` to its tenant. `routes` keep the order of the file;
-    `gate.routing` picks the longest whole-segment prefix. `external_url` is an origin (`https://noc.example.net`);
-    `hsts` is the whole field line for people's answers over TLS, empty for none.
+    `introspection:SUB`, `cert:CN=NAME`, `cert:SAN=NAME`), or the key of a claim, to its roles, `tenants` an identity to
+    its tenant. `routes` keep the order of the file; `gate.routing` picks the longest whole-segment prefix.
+    `external_url` is an origin (`https://noc.example.net`); `hsts` is the whole field line for people's answers over
+    TLS, empty for none.
     """
 
     routes: tuple[Route, ...]
@@ -241,6 +288,7 @@ class Snapshot:
     timeouts: Timeouts = field(default_factory=Timeouts)
     bounds: Bounds = field(default_factory=Bounds)
     jwt_issuers: tuple[JwtIssuer, ...] = ()
+    introspection: Introspection | None = None
     trusted_proxies: Proxies | None = None
     external_url: str = ""
     hsts: bytes = b""

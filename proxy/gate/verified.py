@@ -7,15 +7,18 @@ so that a guesser behind the same address cannot lock out who has been here befo
 from __future__ import annotations
 
 import hashlib
+import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from proxy.gate.ask import JwtClaims
+    from proxy.gate.ask import Claims
     from proxy.gate.credentials import ShownPassword
 
 _LIFE_S = 60.0
-#: A key that its issuer has withdrawn is believed for no longer.
-_JWT_LIFE_S = 300.0
+#: A key that its issuer has withdrawn is believed for no longer, even where nobody tells that it was.
+JWT_LIFE_S = 300.0
+#: A token that its provider has revoked is believed for no longer.
+INTROSPECTED_LIFE_S = 30.0
 _MAX_ENTRIES = 10_000
 
 
@@ -54,27 +57,40 @@ class VerifiedPasswords:
         return mark.digest()
 
 
-class VerifiedJwts:
-    """A bounded memory: SHA-256 of a token's text -> its claims. Their times are judged by the gate at each look."""
+class VerifiedTokens:
+    """A bounded memory: SHA-256 of a token's text -> its claims. Their times are judged by the gate at each look.
 
-    __slots__ = ("_known",)
+    What was verified is believed for `life_s`, or until its own end.
+    """
 
-    def __init__(self) -> None:
-        self._known: dict[bytes, tuple[float, JwtClaims]] = {}
+    __slots__ = ("_known", "_life_s")
 
-    def find(self, digest: bytes, at: float) -> JwtClaims | None:
+    def __init__(self, life_s: float) -> None:
+        self._life_s = life_s
+        self._known: dict[bytes, tuple[float, Claims]] = {}
+
+    def find(self, digest: bytes, at: float) -> Claims | None:
         known = self._known.get(digest)
         return known[1] if known is not None and at < known[0] else None
+
+    def find_ended(self, digest: bytes, now: float) -> Claims | None:
+        """What was good until its end, which no new look could move."""
+        known = self._known.get(digest)
+        return known[1] if known is not None and now >= known[1].expires_at else None
 
     def knew(self, digest: bytes) -> bool:
         """True for what was right once: to be verified again, but no guess."""
         return digest in self._known
 
-    def remember(self, digest: bytes, claims: JwtClaims, at: float) -> None:
+    def remember(self, digest: bytes, claims: Claims, at: float) -> None:
         self._known.pop(digest, None)
         if len(self._known) >= _MAX_ENTRIES:
             del self._known[next(iter(self._known))]
-        self._known[digest] = at + _JWT_LIFE_S, claims
+        self._known[digest] = at + self._life_s, claims
 
     def forget(self, digest: bytes) -> None:
         self._known.pop(digest, None)
+
+    def doubt(self) -> None:
+        """Believe nothing of it without a new look: a key was withdrawn."""
+        self._known = {digest: (-math.inf, claims) for digest, (_, claims) in self._known.items()}

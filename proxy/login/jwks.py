@@ -1,38 +1,57 @@
-"""The keys of an issuer: those in a JWK set, followed while its file changes (RFC 7517).
+"""The keys of an issuer that lie in a file or in the configuration, followed while the file changes.
 
-A file that went bad leaves the last good keys in place. Only public keys that can verify are taken in; what is
-of no use here is passed over (section 5). joserfc is imported with the first set: it costs 9 MB.
+A file that went bad leaves the last good keys in place.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING
 
+from proxy.login.keys import read_keys
+
 if TYPE_CHECKING:
-    from joserfc.jwk import ECKey, RSAKey
+    from collections.abc import Callable
+
+    from proxy.login.keys import Key
 
 _log = logging.getLogger("promgate.jwt")
 
-_MAX_KEYS = 64
 _MAX_FILE_BYTES = 1024 * 1024
-_MIN_RSA_BITS = 2048  # RFC 7518 3.3
+#: A mounted ConfigMap is up to two minutes late. For this long a key that its file never had may still come.
+_LATE_S = 300.0
+_MAX_AWAITED = 64
 
 
 class KeySet:
     """`text` is what the configuration found in `path`, which may be empty: then the keys never change."""
 
-    def __init__(self, text: str, path: str) -> None:
+    def __init__(self, text: str, path: str, clock: Callable[[], float] = monotonic) -> None:
         self._path = path
+        self._clock = clock
         self._mark: tuple[int, int, int] | None = None
-        self._keys = _import_keys(text)
+        self._keys = read_keys(text)
+        self._had = {key.kid for key in self._keys}
+        self._awaited: dict[str, float] = {}
 
-    def named(self, kid: str | None) -> list[ECKey | RSAKey]:
+    def named(self, kid: str | None) -> list[Key]:
         """The keys with this id; all of them for None. Looks at the file first: not for the event loop."""
         self._follow()
         return [key for key in self._keys if kid is None or key.kid == kid]
+
+    def may_come(self, kid: str) -> bool:
+        """Whether the file may be late with the key of this id, which it has not: for a while, if it never had it."""
+        if not self._path or kid in self._had:
+            return False
+        now = self._clock()
+        since = self._awaited.get(kid)
+        if since is None:
+            if len(self._awaited) >= _MAX_AWAITED:
+                del self._awaited[next(iter(self._awaited))]
+            since = self._awaited[kid] = now
+        return now < since + _LATE_S
 
     def _follow(self) -> None:
         mark = _mark_of(self._path)
@@ -40,7 +59,7 @@ class KeySet:
             return
         try:
             with Path(self._path).open("rb") as file:
-                keys = _import_keys(file.read(_MAX_FILE_BYTES))
+                keys = read_keys(file.read(_MAX_FILE_BYTES))
         except OSError as error:  # perhaps only for now: looked at again with the next token
             _log.error("%s cannot be read, the keys before it go on: %s", self._path, error)
             return
@@ -49,6 +68,7 @@ class KeySet:
         else:
             if keys:
                 self._keys = keys
+                self._had |= {key.kid for key in keys}
                 _log.info("%s taken: %d keys", self._path, len(keys))
             else:
                 _log.error("%s has no key that can be used, the keys before it go on", self._path)
@@ -62,21 +82,3 @@ def _mark_of(path: str) -> tuple[int, int, int] | None:
     except OSError:
         return None
     return None if stat is None else (stat.st_mtime_ns, stat.st_ino, stat.st_size)
-
-
-def _import_keys(text: str | bytes) -> list[ECKey | RSAKey]:
-    from joserfc import errors, jwk  # noqa: PLC0415 - see the module's docstring
-
-    kinds: dict[str, type[ECKey | RSAKey]] = {"EC": jwk.ECKey, "RSA": jwk.RSAKey}
-    keys = []
-    for one in json.loads(text)["keys"][:_MAX_KEYS]:
-        try:
-            kind = kinds.get(one.get("kty"))
-            if kind is None or "d" in one:
-                continue
-            if kind is jwk.RSAKey and len(one["n"]) * 6 < _MIN_RSA_BITS:
-                continue
-            keys.append(kind.import_key(one))
-        except (errors.JoseError, ValueError, TypeError, KeyError, AttributeError):
-            continue
-    return keys

@@ -1,7 +1,8 @@
 """JWTs of the configured issuers: is this one signed by its issuer, for us? (RFC 7519, RFC 8725)
 
 Until the signature holds, all in a token is the word of a stranger: it picks neither the algorithm nor where keys come
-from, and `kid` only chooses among the issuer's own. What the time means for it is the gate's business.
+from, and `kid` only chooses among the issuer's own. A key that is not there may be a new one: then the issuer is asked,
+and where it cannot be, nothing is said of the token.
 """
 
 from __future__ import annotations
@@ -9,15 +10,17 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import re
 from concurrent.futures import ThreadPoolExecutor
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from proxy.gate.ask import BUSY, REFUSED, JwtClaims
+from proxy.gate.ask import BUSY, LATE, REFUSED, UNREACHABLE, Claims
+from proxy.login.claims import granted, is_for, is_subject, seconds, writes
+from proxy.login.fetched_keys import FetchedKeys
 from proxy.login.jwks import KeySet
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from proxy.gate.ask import Answer, VerifyJwt
     from proxy.gate.snapshot import JwtIssuer
@@ -26,63 +29,138 @@ _MAX_WAITING = 256
 _TIMEOUT_S = 5.0
 #: Headers that bring keys, or rules, of their own (RFC 8725 3.10, RFC 7515 4.1.11).
 _FORBIDDEN = frozenset({"crit", "b64", "jwk", "jku", "x5u", "x5c"})
-#: A subject becomes part of an identity, which goes into logs and headers: visible ASCII, no comma.
-_SUBJECT = re.compile(r"[!-+\--~]{1,256}").fullmatch
+#: What an access token may call itself. Other types have other uses (RFC 8725 3.11): `logout+jwt`, `dpop+jwt`, ...
+_TYPES = frozenset({"", "jwt", "at+jwt"})
+#: What only ID tokens (OpenID Connect Core 2, 3.3.2.11) and logout tokens say. They are not for us.
+_NOT_ACCESS = ("nonce", "at_hash", "c_hash", "s_hash", "events")
+_MAX_KID = 256
 
 
 class JwtVerifier:
-    """Answers VerifyJwt for the issuers it was last told of. One thread: key files are read one at a time."""
+    """Answers VerifyJwt for the issuers it was last told of. One thread: key files are read one at a time.
 
-    def __init__(self, issuers: Iterable[JwtIssuer] = ()) -> None:
+    `doubt` is called when a key was withdrawn that may have signed what was verified before.
+    """
+
+    def __init__(
+        self,
+        issuers: Iterable[JwtIssuer] = (),
+        doubt: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="jwt")
         self._waiting = 0
+        self._doubt, self._clock = doubt, clock
+        self._fetched: dict[tuple[str, str, str], FetchedKeys] = {}
+        self._taken = asyncio.Event()
         self.take(issuers)
 
+    @property
+    def fetched(self) -> Iterable[FetchedKeys]:
+        """The key sets that are fetched."""
+        return self._fetched.values()
+
     def take(self, issuers: Iterable[JwtIssuer]) -> None:
-        """Believe these from now on, and no others."""
-        self._issuers = {one.issuer: _Issuer(one) for one in issuers}
+        """Believe these from now on, and no others. Keys that come from where they came before stay."""
+        before, self._fetched = self._fetched, {}
+        self._issuers = {one.issuer: _Issuer(one, self._keys_of(one, before)) for one in issuers}
+        for place, gone in before.items():
+            if place not in self._fetched:
+                gone.close()
+        self._taken.set()
+
+    async def run(self) -> None:
+        """Keep what is fetched fresh, until cancelled."""
+        while True:
+            self._taken.clear()
+            waits = [keys.keep_fresh() for keys in self._fetched.values()]
+            try:
+                async with asyncio.timeout(min(waits, default=None)):
+                    await self._taken.wait()
+            except TimeoutError:
+                continue
 
     async def verify(self, question: VerifyJwt) -> Answer:
-        """JwtClaims or REFUSED, or BUSY when too many wait already (each takes some 0.2 ms) or it takes too long."""
+        """Claims, REFUSED, LATE or UNREACHABLE where the key may be a new one, or BUSY.
+
+        It is BUSY when too many wait already (each takes some 0.2 ms), or when it takes too long.
+        """
+        answer = await self._judge(question.text)
+        if not isinstance(answer, _Issuer):
+            return answer
+        keys = answer.keys
+        if isinstance(keys, KeySet):
+            return LATE
+        if await keys.look_again():
+            again = await self._judge(question.text)
+            return REFUSED if isinstance(again, _Issuer) else again
+        return UNREACHABLE if keys.failed or keys.is_silent else LATE
+
+    def close(self) -> None:
+        self._thread.shutdown(wait=False, cancel_futures=True)
+        for keys in self._fetched.values():
+            keys.close()
+
+    def _keys_of(self, issuer: JwtIssuer, before: dict[tuple[str, str, str], FetchedKeys]) -> KeySet | FetchedKeys:
+        if issuer.jwks:
+            return KeySet(issuer.jwks, issuer.jwks_file, self._clock)
+        place = issuer.issuer, issuer.jwks_url, issuer.ca_file
+        keys = self._fetched[place] = before.get(place) or FetchedKeys(*place, self._doubt, self._clock)
+        return keys
+
+    async def _judge(self, text: bytes) -> Claims | str | _Issuer:
         if self._waiting >= _MAX_WAITING:
             return BUSY
         self._waiting += 1
         try:
             async with asyncio.timeout(_TIMEOUT_S):
-                claims = await asyncio.get_running_loop().run_in_executor(self._thread, self._read, question.text)
+                read = await asyncio.get_running_loop().run_in_executor(self._thread, self._read, text)
         except TimeoutError:
             return BUSY  # a key file on a mount that hangs
         finally:
             self._waiting -= 1
-        return claims or REFUSED
+        return read or REFUSED
 
-    def close(self) -> None:
-        self._thread.shutdown(wait=False, cancel_futures=True)
-
-    def _read(self, text: bytes) -> JwtClaims | None:
+    def _read(self, text: bytes) -> Claims | _Issuer | None:
+        """What a good token says; None for a bad one; its issuer, where that may have a key that is not known here."""
         try:
             header, payload, _ = map(_decoded, text.split(b"."))
             head, claims = json.loads(header), json.loads(payload)
             issuer = self._issuers[claims["iss"]]
-            if _FORBIDDEN & head.keys():
+            if _FORBIDDEN & head.keys() or not issuer.takes_type(head):
                 return None
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return None
-        return issuer.claims_of(claims) if issuer.has_signed(text, head.get("kid")) else None
+        kid = head.get("kid")
+        if issuer.has_signed(text, kid):
+            return issuer.claims_of(claims, head)
+        return issuer if issuer.may_sign(kid, head) else None
 
 
 class _Issuer:
-    def __init__(self, written: JwtIssuer) -> None:
+    def __init__(self, written: JwtIssuer, keys: KeySet | FetchedKeys) -> None:
         from joserfc import errors, jws  # noqa: PLC0415 - what a configuration does not use is not imported
 
-        self._written = written
-        self._keys = KeySet(written.jwks, written.jwks_file)
-        self._verify = jws.deserialize_compact
-        self._registry = jws.JWSRegistry(algorithms=written.algorithms, strict_check_header=False)
-        self._wrong = (errors.JoseError, ValueError)
+        class Registry(jws.JWSRegistry):
+            """Our own list of algorithms and no other. joserfc would warn of the name EdDSA (RFC 9864)."""
 
-    def has_signed(self, text: bytes, kid: str | None) -> bool:
-        for key in self._keys.named(kid):
+            def get_alg(self, name: str) -> Any:
+                if name not in written.algorithms:
+                    raise errors.UnsupportedAlgorithmError(f"{name!a} is not taken")
+                return self.algorithms[name]
+
+        self.keys = keys
+        self._written = written
+        self._verify = jws.deserialize_compact
+        self._registry = Registry(algorithms=list(written.algorithms), strict_check_header=False)
+        self._wrong = (errors.JoseError, ValueError, TypeError, AttributeError)
+
+    def takes_type(self, head: dict[str, Any]) -> bool:
+        typ = head.get("typ", "").lower().removeprefix("application/")
+        return typ == self._written.typ if self._written.typ else typ in _TYPES
+
+    def has_signed(self, text: bytes, kid: Any) -> bool:
+        for key in self.keys.named(kid):
             try:
                 self._verify(text, key, registry=self._registry)
             except self._wrong:
@@ -90,21 +168,48 @@ class _Issuer:
             return True
         return False
 
-    def claims_of(self, claims: dict[str, Any]) -> JwtClaims | None:
+    def may_sign(self, kid: Any, head: dict[str, Any]) -> bool:
+        """Whether the signature may be by a key that we do not know: its id is none of ours, and may come."""
+        if head.get("alg") not in self._written.algorithms:
+            return False
+        if isinstance(self.keys, FetchedKeys):
+            is_id = kid is None or (isinstance(kid, str) and 0 < len(kid) <= _MAX_KID)
+            return is_id and (kid is None or not self.keys.named(kid))
+        is_id = isinstance(kid, str) and 0 < len(kid) <= _MAX_KID
+        return is_id and not self.keys.named(kid) and self.keys.may_come(kid)
+
+    def claims_of(self, claims: dict[str, Any], head: dict[str, Any]) -> Claims | None:
         """What we need of a payload whose signature holds; None where a claim is missing or not what it must be."""
         written = self._written
-        audience, subject, scope = claims.get("aud"), claims.get("sub"), claims.get("scope")
-        if written.audience not in (audience if isinstance(audience, list) else [audience]):
+        subject = claims.get("sub")
+        if not is_for(claims, written.audience) or _is_other(claims, head):
             return None
-        if not isinstance(subject, str) or not _SUBJECT(subject):
+        if not isinstance(subject, str) or not is_subject(subject):
             return None
-        expires_at, issued_at = _seconds(claims.get("exp")), _seconds(claims.get("iat"))
-        not_before = _seconds(claims.get("nbf", 0))
+        if "azp" in claims and not (isinstance(claims["azp"], str) and claims["azp"]):
+            return None
+        expires_at, issued_at = seconds(claims.get("exp")), seconds(claims.get("iat"))
+        not_before = seconds(claims.get("nbf", 0))
         if expires_at is None or issued_at is None or not_before is None:
             return None
-        start = max(issued_at, not_before)
-        writes = isinstance(scope, str) and "write" in scope.split(" ")
-        return JwtClaims(subject, written.issuer, written.audience, start, expires_at, writes)
+        return Claims(
+            written.prefix + subject,
+            written.terms,
+            max(issued_at, not_before),
+            expires_at,
+            writes(claims),
+            granted(claims, written.prefix, written.wanted),
+        )
+
+
+def _is_other(claims: dict[str, Any], head: dict[str, Any]) -> bool:
+    """Whether it is an ID token, a logout token or a refresh token, which prove nothing to us (RFC 9068 2.1).
+
+    `typ: at+jwt` in the header settles it; without it, what only such tokens say tells. Keycloak says it outright.
+    """
+    if head.get("typ", "").lower().removeprefix("application/") == "at+jwt":
+        return False
+    return any(name in claims for name in _NOT_ACCESS) or claims.get("typ") in ("ID", "Refresh", "Offline", "Logout")
 
 
 def _decoded(part: bytes) -> bytes:
@@ -113,10 +218,3 @@ def _decoded(part: bytes) -> bytes:
     if base64.urlsafe_b64encode(clear).rstrip(b"=") != part:
         raise ValueError("not base64url")
     return clear
-
-
-def _seconds(value: object) -> float | None:
-    """A NumericDate (RFC 7519 2), or None."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < 1e12:
-        return None
-    return float(value)

@@ -4,25 +4,31 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, assert_never
 
-from proxy.gate.ask import ABSENT, FOUND, REFUSED, UNREADABLE, CheckPassword, FindToken, VerifyJwt, Waited
+from proxy.gate.ask import ABSENT, FOUND, REFUSED, UNREADABLE, CheckPassword, FindToken, Introspect, VerifyJwt, Waited
 from proxy.tokens.ports import StoreError
 
 if TYPE_CHECKING:
     from proxy.gate.ask import Answer, Question
+    from proxy.login.introspection import Introspector
     from proxy.login.jwt import JwtVerifier
     from proxy.login.passwords import PasswordChecker
     from proxy.stores.watch import StoreWatch
 
 
 class AnswerFinder:
-    """`watch` None: no token store is configured, so no token can be found. `jwts` None: no JWT is believed."""
+    """`watch` None: no token store is configured, so no token can be found. None of the last two: no such token is."""
 
     def __init__(
-        self, watch: StoreWatch | None, passwords: PasswordChecker, jwts: JwtVerifier | None = None
+        self,
+        watch: StoreWatch | None,
+        passwords: PasswordChecker,
+        jwts: JwtVerifier | None = None,
+        introspector: Introspector | None = None,
     ) -> None:
         self._watch = watch
         self._passwords = passwords
         self._jwts = jwts
+        self._introspector = introspector
 
     async def answer(self, question: Question) -> Answer:
         match question:
@@ -32,6 +38,8 @@ class AnswerFinder:
                 return await self._passwords.check(question)
             case VerifyJwt():
                 return REFUSED if self._jwts is None else await self._jwts.verify(question)
+            case Introspect():
+                return REFUSED if self._introspector is None else await self._introspector.find(question)
             case Waited():
                 return True
             case _:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from dataclasses import replace
 
-from proxy.gate.ask import JwtClaims
+from proxy.gate.ask import Claims
 from proxy.gate.credentials import read_credential
 from proxy.gate.decide import Gate
 from proxy.gate.decision import Need
@@ -105,7 +105,7 @@ def jwt(name="x"):
 
 
 def claims(**changes):
-    return replace(JwtClaims("carol", "https://idp", "promgate", NOW - 60, NOW + 300), **changes)
+    return replace(Claims("jwt:carol", ISSUER.terms, NOW - 60, NOW + 300), **changes)
 
 
 def head(path="/prometheus/api/v1/write", method="POST", length=None):

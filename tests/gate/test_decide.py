@@ -6,7 +6,19 @@ from dataclasses import replace
 
 import pytest
 
-from proxy.gate.ask import ABSENT, BUSY, FOUND, REFUSED, UNREADABLE, WAITED, CheckPassword, FindToken, VerifyJwt
+from proxy.gate.ask import (
+    ABSENT,
+    BUSY,
+    FOUND,
+    LATE,
+    REFUSED,
+    UNREACHABLE,
+    UNREADABLE,
+    WAITED,
+    CheckPassword,
+    FindToken,
+    VerifyJwt,
+)
 from proxy.gate.decide import Gate
 from proxy.gate.decision import Deny, Forward, Identity, Local, Reason
 from proxy.gate.snapshot import Bounds, RateLimit, RouteKind, Rule, Way
@@ -266,13 +278,14 @@ def test_a_password_is_not_tried_where_none_is_taken():
         (WRITE, {"writes": True, "expires_at": NOW - 299}, Reason.JWT_EXPIRED, 503),
         (WRITE, {"writes": True, "expires_at": NOW - 300}, Reason.TOKEN_ENDED, 401),
         (WRITE, {"writes": True, "not_before": NOW + 60}, Reason.OK, 200),  # clocks differ
-        (WRITE, {"writes": True, "not_before": NOW + 61}, Reason.BAD_CREDENTIAL, 401),
+        (WRITE, {"writes": True, "not_before": NOW + 61}, Reason.JWT_EARLY, 503),
+        (WRITE, {"writes": True, "not_before": NOW + 300}, Reason.JWT_EARLY, 503),
+        (WRITE, {"writes": True, "not_before": NOW + 301}, Reason.BAD_CREDENTIAL, 401),
         (READ, {}, Reason.OK, 200),
-        (READ, {"subject": "dave"}, Reason.NOT_ALLOWED, 403),
+        (READ, {"name": "jwt:dave"}, Reason.NOT_ALLOWED, 403),
         (READ, {"expires_at": NOW}, Reason.TOKEN_ENDED, 401),
         (READ, {"not_before": NOW + 61}, Reason.BAD_CREDENTIAL, 401),
-        (READ, {"issuer": "https://was-here-before-the-reload"}, Reason.BAD_CREDENTIAL, 401),
-        (READ, {"audience": "another"}, Reason.BAD_CREDENTIAL, 401),
+        (READ, {"terms": "of before the reload"}, Reason.BAD_CREDENTIAL, 401),
     ],
 )
 def test_a_signed_token_in_each_state(route, changes, reason, status):
@@ -302,9 +315,20 @@ def test_a_key_that_was_withdrawn_is_believed_for_five_minutes():
     assert (decision.reason, len(questions)) == (Reason.BAD_CREDENTIAL, 1)
 
 
-@pytest.mark.parametrize(("answer", "reason"), [(REFUSED, Reason.BAD_CREDENTIAL), (BUSY, Reason.BUSY)])
-def test_a_signed_token_that_is_not_good(answer, reason):
-    assert decide(gate(), write(), jwt(), answers=[answer]) == Deny(reason, WRITE)
+@pytest.mark.parametrize("route", [WRITE, READ])
+@pytest.mark.parametrize(
+    ("answer", "reason", "status"),
+    [
+        (REFUSED, Reason.BAD_CREDENTIAL, 401),
+        (BUSY, Reason.BUSY, 503),
+        (UNREACHABLE, Reason.PROVIDER_UNREACHABLE, 503),
+        (LATE, Reason.KEY_LATE, 503),
+    ],
+)
+def test_a_signed_token_that_is_not_good_or_cannot_be_told(route, answer, reason, status):
+    denied = decide(gate(), write() if route is WRITE else read(), jwt(), answers=[answer])
+    assert denied == Deny(reason, route)
+    assert answered(denied)[0] == status
 
 
 def test_a_signed_token_where_none_is_taken():

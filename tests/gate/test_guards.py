@@ -157,7 +157,7 @@ def test_what_the_upstream_is_told(telling, subject, lines):
     roles = {f"jwt:{subject}": frozenset({"admin"}), "jwt:carol": frozenset({"viewer", "admin"})}
     route = replace(READ, telling=telling)
     a_gate = gate(routes=(route,), roles=roles, tenants={**TENANTS, "jwt:carol": "c"})
-    decision = decide(a_gate, read(), jwt(), answers=[claims(subject=subject)])
+    decision = decide(a_gate, read(), jwt(), answers=[claims(name=f"jwt:{subject}")])
     if isinstance(lines, Reason):
         assert decision.reason is lines
         assert answered(decision)[0] == 403

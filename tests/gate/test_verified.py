@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from proxy.gate.credentials import ShownPassword
-from proxy.gate.verified import VerifiedJwts, VerifiedPasswords
+from proxy.gate.verified import VerifiedPasswords, VerifiedTokens
 from tests.gate.play import AT, NOW, claims
 
 ANN = ShownPassword("ann", b"right")
@@ -65,7 +65,7 @@ def test_passwords_are_bounded_and_the_oldest_goes():
 
 
 def test_jwts_are_bounded_and_the_oldest_goes():
-    known = VerifiedJwts()
+    known = VerifiedTokens(300.0)
     for number in range(MANY):
         known.remember(b"%d" % number, claims(), AT)
     known.remember(b"0", claims(expires_at=NOW + 9), AT + 1)
@@ -77,10 +77,26 @@ def test_jwts_are_bounded_and_the_oldest_goes():
 
 
 def test_a_jwt_is_believed_for_five_minutes():
-    known = VerifiedJwts()
+    known = VerifiedTokens(300.0)
     known.remember(b"a", claims(), AT)
     assert known.find(b"a", AT + 299) == claims()
     assert known.find(b"a", AT + 300) is None
     assert known.knew(b"a")
     known.forget(b"a")
     assert not known.knew(b"a")
+
+
+def test_what_is_in_doubt_is_verified_anew_and_is_no_guess():
+    known = VerifiedTokens(300.0)
+    known.remember(b"a", claims(), AT)
+    known.doubt()
+    assert known.find(b"a", AT) is None
+    assert known.knew(b"a")
+
+
+def test_what_has_ended_needs_no_new_look():
+    known = VerifiedTokens(30.0)
+    known.remember(b"a", claims(expires_at=NOW + 60), AT)
+    assert known.find_ended(b"a", NOW + 59) is None
+    assert known.find_ended(b"a", NOW + 60) == claims(expires_at=NOW + 60)
+    assert known.find_ended(b"b", NOW) is None

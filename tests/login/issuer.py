@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from proxy.gate.snapshot import JwtIssuer
@@ -17,7 +17,7 @@ NOW = 1_700_000_000
 CLAIMS = {"iss": "https://idp", "aud": "promgate", "sub": "carol", "iat": NOW - 60, "exp": NOW + 300}
 LEFT_OUT = object()
 
-Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
 Words = dict[str, Any]
 
 
@@ -40,6 +40,11 @@ def ec_key(name: str = "one", curve: type[ec.EllipticCurve] = ec.SECP256R1) -> e
 
 
 @cache
+def ed_key() -> ed25519.Ed25519PrivateKey:
+    return ed25519.Ed25519PrivateKey.generate()
+
+
+@cache
 def rsa_key(name: str = "one", bits: int = 2048) -> rsa.RSAPrivateKey:
     return rsa.generate_private_key(65537, bits)
 
@@ -49,13 +54,19 @@ def jwk(key: Key, **more: Any) -> Words:
     if isinstance(key, rsa.RSAPrivateKey):
         n = key.public_key().public_numbers().n
         return {"kty": "RSA", "n": number(n, key.key_size // 8), "e": "AQAB", **more}
+    if isinstance(key, ed25519.Ed25519PrivateKey):
+        return {"kty": "OKP", "crv": "Ed25519", "x": b64(key.public_key().public_bytes_raw()).decode(), **more}
     point = key.public_key().public_numbers()
     size = (key.curve.key_size + 7) // 8
     name = {"secp256r1": "P-256", "secp384r1": "P-384"}[key.curve.name]
     return {"kty": "EC", "crv": name, "x": number(point.x, size), "y": number(point.y, size), **more}
 
 
-def sign(key: Key, text: bytes) -> bytes:
+def sign(key: Key, text: bytes, alg: str = "") -> bytes:
+    if isinstance(key, ed25519.Ed25519PrivateKey):
+        return key.sign(text)
+    if isinstance(key, rsa.RSAPrivateKey) and alg == "PS256":
+        return key.sign(text, padding.PSS(padding.MGF1(hashes.SHA256()), 32), hashes.SHA256())
     if isinstance(key, rsa.RSAPrivateKey):
         return key.sign(text, padding.PKCS1v15(), hashes.SHA256())
     r, s = decode_dss_signature(key.sign(text, ec.ECDSA(hashes.SHA256())))
@@ -79,7 +90,11 @@ class Issuer:
     def token(self, *, key: Key | None = None, header: Words | None = None, claims: Words | None = None) -> bytes:
         """A good one; `header` and `claims` change it before it is signed with `key`."""
         key = key or ec_key()
-        is_rsa = isinstance(key, rsa.RSAPrivateKey)
-        head = {"alg": "RS256" if is_rsa else "ES256", "kid": "rsa" if is_rsa else "ec", **(header or {})}
+        alg, kid = "ES256", "ec"
+        if isinstance(key, rsa.RSAPrivateKey):
+            alg, kid = "RS256", "rsa"
+        elif isinstance(key, ed25519.Ed25519PrivateKey):
+            alg, kid = "EdDSA", "ed"
+        head = {"alg": alg, "kid": kid, **(header or {})}
         text = written(head) + b"." + written({**CLAIMS, **(claims or {})})
-        return text + b"." + b64(sign(key, text))
+        return text + b"." + b64(sign(key, text, str(head["alg"])))

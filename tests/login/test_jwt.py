@@ -17,13 +17,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.gate.ask import BUSY, REFUSED, JwtClaims, VerifyJwt
+from proxy.gate.ask import BUSY, LATE, REFUSED, Claims, VerifyJwt
 from proxy.login import jwt as module
 from proxy.login.jwt import JwtVerifier
-from tests.login.issuer import CLAIMS, LEFT_OUT, NOW, Issuer, b64, ec_key, jwk, number, rsa_key, sign, written
+from tests.login.issuer import CLAIMS, LEFT_OUT, NOW, Issuer, b64, ec_key, ed_key, jwk, number, rsa_key, sign, written
 
-GOOD = JwtClaims("carol", "https://idp", "promgate", NOW - 60.0, NOW + 300.0)
 ISSUER = Issuer()
+GOOD = Claims("jwt:carol", ISSUER.written().terms, NOW - 60.0, NOW + 300.0)
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +51,105 @@ def verify(verifier, text):
 )
 def test_good_tokens(verifier, how):
     assert verify(verifier, ISSUER.token(**how)) == GOOD
+
+
+@pytest.mark.parametrize(
+    ("alg", "key"), [("ES256", ec_key()), ("RS256", rsa_key()), ("PS256", rsa_key()), ("EdDSA", ed_key())]
+)
+def test_each_algorithm_where_it_is_the_issuers_and_nowhere_else(alg, key):
+    issuer = Issuer()
+    issuer.keys.append(jwk(ed_key(), kid="ed"))
+    for algorithms in (("ES256",), ("RS256",), ("PS256",), ("EdDSA",), ("ES256", "RS256", "PS256", "EdDSA")):
+        verifier = JwtVerifier([issuer.written(algorithms=algorithms)])
+        try:
+            found = verify(verifier, issuer.token(key=key, header={"alg": alg}))
+            assert isinstance(found, Claims) is (alg in algorithms)
+        finally:
+            verifier.close()
+
+
+@pytest.mark.parametrize(
+    ("header", "claims", "any_typ", "at_jwt"),
+    [
+        ({}, {}, True, False),
+        ({"typ": "JWT"}, {}, True, False),
+        ({"typ": "at+jwt"}, {}, True, True),
+        ({"typ": "AT+JWT"}, {}, True, True),
+        ({"typ": "application/at+jwt"}, {}, True, True),
+        ({"typ": "at+jwt"}, {"nonce": "n"}, True, True),
+        ({"typ": "logout+jwt"}, {}, False, False),
+        ({"typ": "dpop+jwt"}, {}, False, False),
+        ({"typ": "secevent+jwt"}, {}, False, False),
+        ({"typ": None}, {}, False, False),
+        ({"typ": 7}, {}, False, False),
+        ({"typ": ["at+jwt"]}, {}, False, False),
+        # O16: an ID token proves to its client that somebody is there, and nothing to us
+        ({}, {"nonce": "n"}, False, False),
+        ({"typ": "JWT"}, {"at_hash": "h"}, False, False),
+        ({"typ": "JWT"}, {"c_hash": "h"}, False, False),
+        ({}, {"events": {"http://schemas.openid.net/event/backchannel-logout": {}}}, False, False),
+        ({"typ": "JWT"}, {"typ": "ID"}, False, False),
+        ({"typ": "JWT"}, {"typ": "Refresh"}, False, False),
+        ({"typ": "JWT"}, {"typ": "Bearer"}, True, False),
+        ({"typ": "JWT"}, {"typ": ["ID"]}, True, False),
+    ],
+)
+def test_only_access_tokens(header, claims, any_typ, at_jwt):
+    for typ, good in (("", any_typ), ("at+jwt", at_jwt)):
+        verifier = JwtVerifier([ISSUER.written(typ=typ)])
+        try:
+            assert isinstance(verify(verifier, ISSUER.token(header=header, claims=claims)), Claims) is good
+        finally:
+            verifier.close()
+
+
+@pytest.mark.parametrize(("azp", "is_good"), [("agent", True), ("", False), (None, False), (7, False), (["a"], False)])
+def test_whom_it_was_made_for(verifier, azp, is_good):
+    found = verify(verifier, ISSUER.token(claims={"azp": azp, "aud": ["promgate", "other"]}))
+    assert isinstance(found, Claims) is is_good
+
+
+WANTED = (
+    ("groups", "sre"), ("groups", "viewer"), ("scope", "metrics.read"), ("scp", "a"), ("realm.roles", "admin"),
+    ("https://x.example/roles", "admin"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("claims", "granted"),
+    [
+        ({}, []),
+        ({"groups": ["dev", "sre"]}, ["groups=sre"]),
+        ({"groups": ["viewer", "sre"]}, ["groups=sre", "groups=viewer"]),
+        ({"groups": "sre"}, ["groups=sre"]),
+        # O19: a list of texts, and a text is one name
+        ({"groups": "viewer,sre"}, []),
+        ({"groups": "viewer sre"}, []),
+        ({"groups": ["viewer,sre"]}, []),
+        ({"groups": ["sre", 7]}, []),
+        ({"groups": [["sre"]]}, []),
+        ({"groups": {"sre": True}}, []),
+        ({"groups": None}, []),
+        ({"groups": ["SRE", " sre"]}, []),
+        ({"scope": "write metrics.read"}, ["scope=metrics.read"]),
+        ({"scope": "metrics.read.all"}, []),
+        ({"scope": ["metrics.read"]}, []),
+        ({"scp": "b a"}, ["scp=a"]),
+        ({"scp": ["b", "a"]}, ["scp=a"]),
+        ({"realm": {"roles": ["admin"]}}, ["realm.roles=admin"]),
+        ({"realm.roles": "admin", "realm": {"roles": []}}, ["realm.roles=admin"]),
+        ({"realm": ["roles"]}, []),
+        ({"https://x.example/roles": ["admin"]}, ["https://x.example/roles=admin"]),
+    ],
+)
+def test_the_claims_that_roles_are_given_for(claims, granted):
+    verifier = JwtVerifier([ISSUER.written(wanted=WANTED, prefix="jwt:ci/")])
+    try:
+        found = verify(verifier, ISSUER.token(claims=claims))
+        assert found.name == "jwt:ci/carol"
+        assert found.granted == tuple(f"jwt:ci/ {each}" for each in granted)
+    finally:
+        verifier.close()
 
 
 @pytest.mark.parametrize(
@@ -241,7 +340,7 @@ def test_algorithms_are_the_issuers_own():
     verifier = JwtVerifier([ISSUER.written(algorithms=("RS256",))])
     try:
         assert verify(verifier, ISSUER.token()) == REFUSED
-        assert verify(verifier, ISSUER.token(key=rsa_key())) == GOOD
+        assert verify(verifier, ISSUER.token(key=rsa_key())).name == "jwt:carol"
     finally:
         verifier.close()
 
@@ -290,7 +389,7 @@ def test_each_issuer_signs_with_its_own_keys():
     verifier = JwtVerifier([ISSUER.written(), theirs])
     try:
         claims = {"iss": "https://other"}
-        assert verify(verifier, other.token(key=ec_key("other"), claims=claims)).issuer == "https://other"
+        assert verify(verifier, other.token(key=ec_key("other"), claims=claims)).terms == theirs.terms
         assert verify(verifier, ISSUER.token(claims=claims)) == REFUSED
         assert verify(verifier, other.token(key=ec_key("other"))) == REFUSED
         verifier.take([theirs])  # a reload
@@ -309,7 +408,7 @@ def test_keys_follow_their_file(tmp_path, caplog):
         os.replace(tmp_path / "next", path)  # noqa: PTH105
 
     def works():
-        return [verify(verifier, text) != REFUSED for text in (signed_old, signed_new)]
+        return [isinstance(verify(verifier, text), Claims) for text in (signed_old, signed_new)]
 
     put(json.dumps({"keys": [old]}))
     verifier = JwtVerifier([issuer.written(jwks_file=str(path))])
@@ -328,6 +427,27 @@ def test_keys_follow_their_file(tmp_path, caplog):
         assert works() == [False, True]
         put(json.dumps({"keys": [old]}))
         assert works() == [True, False]
+    finally:
+        verifier.close()
+
+
+def test_a_file_may_be_late_with_a_key_that_it_never_had(tmp_path):
+    issuer, path, now = Issuer(), tmp_path / "keys.json", [1000.0]
+    path.write_text(issuer.jwks())
+    verifier = JwtVerifier([issuer.written(jwks_file=str(path))], clock=lambda: now[0])
+    fresh = issuer.token(key=ec_key("other"), header={"kid": "new"})
+    try:
+        assert verify(verifier, fresh) == LATE
+        now[0] += 299
+        assert verify(verifier, fresh) == LATE
+        now[0] += 1
+        assert verify(verifier, fresh) == REFUSED
+        (tmp_path / "next").write_text(json.dumps({"keys": [jwk(ec_key("other"), kid="new")]}))
+        os.replace(tmp_path / "next", path)  # noqa: PTH105
+        assert isinstance(verify(verifier, fresh), Claims)
+        assert verify(verifier, issuer.token()) == REFUSED  # it had that one, and has it no more
+        for kid in ("", 7, None, "x" * 257):
+            assert verify(verifier, issuer.token(header={"kid": kid})) == REFUSED
     finally:
         verifier.close()
 

@@ -1,0 +1,112 @@
+"""Who has which roles and tenant: identities as an operator writes them -> as the gate names them.
+
+`KIND:NAME`, where a name with `=` in it is a claim of a token, or a name of a certificate. An identity that nobody
+could have is a mistake and is told.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from proxy.config.problem import join_key
+from proxy.config.shape import did_you_mean
+from proxy.config.users import users_are_known
+from proxy.config.words import NAME
+from proxy.gate.snapshot import Introspection, claim_key
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from proxy.config.problem import Report
+    from proxy.config.schema import Config
+    from proxy.gate.snapshot import Wanted
+
+_KINDS = ("basic", "token", "jwt", "introspection", "cert")
+#: Names of claims are words, or URLs (OpenID Connect Core 5.1.2); `.` leads into a claim that is an object.
+_is_claim = re.compile(r"[A-Za-z0-9_.:/-]{1,128}", re.ASCII).fullmatch
+
+
+def build_roles(config: Config, users: Collection[str], report: Report) -> Mapping[str, frozenset[str]]:
+    """Identity, or key of a claim -> roles."""
+    reader = _Reader(config, users, report)
+    roles_of: dict[str, set[str]] = {}
+    for role, identities in config.roles.items():
+        path = join_key("roles", role)
+        if re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", role, re.ASCII) is None:
+            report.problem(path, "a role is named with letters, digits, '_', '.' and '-', up to 64")
+        for index, written in enumerate(identities):
+            at = f"{path}[{index}]" if f"{path}[{index}]" in report.lines else path
+            roles_of.setdefault(reader.parse(written, at), set()).add(role)
+    return {identity: frozenset(roles) for identity, roles in roles_of.items()}
+
+
+def build_tenants(config: Config, users: Collection[str], report: Report) -> Mapping[str, str]:
+    reader = _Reader(config, users, report)
+    tenants = {
+        reader.parse(written, join_key("tenants", written), is_one=True): tenant
+        for written, tenant in config.tenants.items()
+    }
+    if tenants and report.was_read("routes") and not any(route.tenant_header for route in config.routes):
+        report.warning("tenants", "without effect: no route has a tenant_header")
+    return tenants
+
+
+def wanted_of(roles: Mapping[str, frozenset[str]], prefix: str) -> Wanted:
+    """The claims that roles are given for, of the issuer whose identities begin with `prefix`."""
+    start = claim_key(prefix, "", "")[:-1]
+    pairs = (key.removeprefix(start).partition("=") for key in roles if key.startswith(start))
+    return tuple(sorted((claim, value) for claim, _, value in pairs))
+
+
+class _Reader:
+    def __init__(self, config: Config, users: Collection[str], report: Report) -> None:
+        self._users, self._report = users, report
+        self._issuers = {one.name for one in config.jwt if one.name is not None}
+
+    def parse(self, written: str, path: str, *, is_one: bool = False) -> str:
+        """`written` as the gate names identities. `is_one`: somebody's name is wanted, and not what many may have."""
+        kind, colon, name = written.partition(":")
+        report = self._report
+        if not report.is_sound(path):
+            return written
+        if kind not in _KINDS or not colon or not name:
+            report.problem(
+                path,
+                f"{written[:80]!a} is not an identity; basic:USER, token:NAME, jwt:SUBJECT, jwt:CLAIM=VALUE, "
+                "introspection:SUBJECT, introspection:CLAIM=VALUE, cert:CN=NAME and cert:SAN=NAME are taken",
+            )
+        elif kind == "cert" and not (name.startswith(("CN=", "SAN=")) and name.partition("=")[2]):
+            report.problem(path, f"{written[:80]!a}: a certificate is named cert:CN=NAME or cert:SAN=NAME")
+        elif kind == "basic" and name not in self._users and users_are_known(report):
+            report.problem(path, f"no user {name[:80]!a} in basic_auth_users{did_you_mean(name, self._users)}")
+        elif kind == "token":
+            try:
+                NAME.parse(name)
+            except ValueError as error:
+                report.problem(path, str(error))
+        elif kind == "introspection":
+            is_client = is_one and name.startswith("client_id=")
+            return written if is_client else self._claim(Introspection.prefix, name, path, is_one=is_one)
+        elif kind == "jwt":
+            return self._of_issuer(name, path, is_one=is_one)
+        return written
+
+    def _of_issuer(self, name: str, path: str, *, is_one: bool) -> str:
+        if not self._issuers:
+            return self._claim("jwt:", name, path, is_one=is_one)
+        issuer, _, rest = name.partition("/")
+        if issuer not in self._issuers:
+            hint = did_you_mean(issuer, self._issuers)
+            self._report.problem(path, f"issuers have names here: write jwt:ISSUER/...; {issuer[:80]!a} is none{hint}")
+        return self._claim(f"jwt:{issuer}/", rest, path, is_one=is_one)
+
+    def _claim(self, prefix: str, name: str, path: str, *, is_one: bool) -> str:
+        claim, equals, value = name.partition("=")
+        if not equals or claim == "sub":
+            return prefix + (value if equals else name)
+        if is_one:
+            self._report.problem(path, f"a tenant follows the subject of a token, not its claim {claim[:80]!a}")
+        elif not _is_claim(claim) or not value:
+            self._report.problem(path, f"{name[:80]!a}: a claim is written CLAIM=VALUE, a subject with '=' sub=SUBJECT")
+        return claim_key(prefix, claim, value)
