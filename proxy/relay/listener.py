@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from proxy.relay.context import RelayContext
+    from proxy.relay.tls_connection import TlsConnection
 
 _BACKLOG = 4096
 #: Deadlines are kept to within this: one pass over all connections costs less than a timer for each request.
@@ -51,11 +52,12 @@ class Listeners:
         `proxied`: trusted proxies speak the PROXY protocol first.
         """
         loop = asyncio.get_running_loop()
-        make = self._maker()
+        plain = self._maker()
+        make: Callable[[], asyncio.BaseProtocol] = plain
         if proxied:
             from proxy.relay.proxied import ProxiedConnection  # noqa: PLC0415 - not paid for where it is not used
 
-            plain, relay = make, self.relay
+            relay = self.relay
             make = lambda: ProxiedConnection(relay, plain)  # noqa: E731
         for host, port in addresses:
             try:
@@ -65,7 +67,7 @@ class Listeners:
                 raise OSError(error.errno, f"cannot listen on {host}:{port}: {error.strerror or error}") from error
             self._servers.append(server)
 
-    def _maker(self) -> Callable[[], asyncio.Protocol]:
+    def _maker(self) -> Callable[[], ClientConnection | TlsConnection]:
         return self.tls.connection if self.tls is not None else lambda: ClientConnection(self.relay, "http")
 
     def close(self) -> None:

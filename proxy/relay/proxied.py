@@ -19,13 +19,15 @@ from proxy.wire.unlawful import Unlawful
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from proxy.relay.connection import ClientConnection
     from proxy.relay.context import RelayContext
+    from proxy.relay.tls_connection import TlsConnection
 
 
 class ProxiedConnection(asyncio.Protocol):
     """Reads the header, and then gives its place to the protocol that `make` makes."""
 
-    def __init__(self, relay: RelayContext, make: Callable[[], asyncio.Protocol]) -> None:
+    def __init__(self, relay: RelayContext, make: Callable[[], ClientConnection | TlsConnection]) -> None:
         self._relay = relay
         self._make = make
         self._buffer = b""

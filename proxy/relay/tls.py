@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 HANDSHAKE_CHANCE_S: Final = 1.0
 
 
+#: What is read from a socket at once; as uvloop and asyncio have it.
+INBOX_BYTES: Final = 256 * 1024
+
+
 @dataclass(slots=True)
 class TlsCounts:
     """Ends of handshakes since the start, for metrics. `refused` were never begun, because the bound was reached."""
@@ -57,6 +61,7 @@ class TlsListener:
         self.outgoing = ssl.MemoryBIO()
         self.feed = self.incoming.write  # bound once for all
         self.drain = self.outgoing.read
+        self.inbox = memoryview(bytearray(INBOX_BYTES))
         # Both in the order of their deadlines, since each kind has one timeout: the sweep stops at the first in time.
         self._opening: dict[TlsConnection, None] = {}
         self._ending: dict[TlsConnection, None] = {}
