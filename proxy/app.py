@@ -14,6 +14,7 @@ import secrets
 import signal
 import ssl
 from dataclasses import dataclass
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -111,8 +112,9 @@ class App:
             await listeners.open(addresses, proxied=settings.proxy_protocol)
             parts.listening = True
             parts.redirect = await self._open_redirect(snapshot, finder, observers)
-            if watch is not None and store is not None:
-                parts.desk = ServerDesk(store, snapshot.token_rules, relay.clock.now, watch.sync)
+            if watch is not None and store is not None and ledger is not None:
+                flushed = partial(ledger.flush, observers)
+                parts.desk = ServerDesk(store, snapshot.token_rules, relay.clock.now, watch.sync, flushed)
                 parts.desk.keeper.start()
                 stack.push_async_callback(asyncio.to_thread, parts.desk.keeper.stop)
             if certificate is not None:
@@ -162,12 +164,7 @@ class App:
         await ledger.writer.start()
         stack.push_async_callback(ledger.writer.stop)
         _in_background(stack, ledger.writer.run())
-
-        async def flushed() -> None:
-            observers.flush()
-            await ledger.writer.flush()
-
-        server = await serve_nudges(socket_beside(path), watch.sync, flushed)
+        server = await serve_nudges(socket_beside(path), watch.sync, partial(ledger.flush, observers))
         if server is not None:
             stack.callback(server.close)
         return watch, store
@@ -279,6 +276,11 @@ class _Ledger:
 
     senders: Senders
     writer: LedgerWriter
+
+    async def flush(self, observers: Observers) -> None:
+        """Have all that was seen written. Raises StoreError."""
+        observers.flush()
+        await self.writer.flush()
 
 
 @dataclass

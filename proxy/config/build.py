@@ -215,7 +215,22 @@ def _build_token_rules(config: Config, report: Report) -> TokenRules:
             report.warning("tokens.max_overlap", f"{format_duration(longest)} is long: a leaked token lives as long")
     if tokens.retry_grace == 0 and report.is_sound("tokens.retry_grace"):
         report.warning("tokens.retry_grace", "with 0s a sender that is late for a rotation drops its samples at once")
-    return TokenRules(overlap, longest, tokens.retry_grace, rotation=schedule.build_period(config, report))
+    quiet = tokens.finish_when_quiet
+    if quiet is not None and report.is_sound("tokens.finish_when_quiet", "tokens.overlap_period"):
+        if quiet < _SHORT_OVERLAP_S:
+            report.warning(
+                "tokens.finish_when_quiet",
+                f"{format_duration(quiet)} is short: a sender that sends less often has not moved and looks gone",
+            )
+        elif quiet >= overlap:
+            report.warning("tokens.finish_when_quiet", "without effect: overlap_period is over before")
+    return TokenRules(
+        overlap,
+        longest,
+        tokens.retry_grace,
+        rotation=schedule.build_period(config, report),
+        finish_when_quiet_s=quiet,
+    )
 
 
 def _build_timeouts(config: Config, report: Report) -> Timeouts:

@@ -21,7 +21,18 @@ class Tokens(Section):
     overlap_period: float = option(
         DURATION, "24h", "How long the previous token is accepted after a rotation. Under 5m a warning is given."
     )
-    max_overlap: float = option(DURATION, "7d", "The longest overlap that a rotation may ask for.")
+    max_overlap: float = option(
+        DURATION,
+        "7d",
+        "The longest overlap that a rotation may ask for, and the end of the one that a late sender prolongs: a token "
+        "that a sender of before the rotation still uses is accepted until then.",
+    )
+    finish_when_quiet: float | None = option(
+        SPAN,
+        None,
+        "An overlap ends early once every sender that the ledger knows has moved, and the previous token was silent "
+        "for so long. Left out: it never does. A sender that is not known yet (a nightly one) finds its token ended.",
+    )
     retry_grace: float = option(
         DURATION,
         "1h",

@@ -27,6 +27,7 @@ TICK_S = 1.0
 #: A look at the store costs little; whatever was overlooked is found by then.
 LOOK_EACH_S = 30.0
 STOP_WAIT_S = 5.0
+_LEAST_PAUSE_S = 0.1
 
 
 class Keeper:
@@ -47,7 +48,7 @@ class Keeper:
         self._desk = desk
         self._look = look
         self._chores = tuple(chores)
-        self._tick_s = tick_s
+        self._tick_s = self._pause_s = tick_s
         self._ending = threading.Event()
         # A daemon: a sink that hangs must not keep the process from ending. Any step may be the last.
         self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
@@ -72,7 +73,8 @@ class Keeper:
         self._thread.join(STOP_WAIT_S)
 
     def _run(self) -> None:
-        while not self._ending.wait(self._tick_s):
+        while not self._ending.wait(self._pause_s):
+            self._pause_s = self._tick_s
             try:
                 self.work()
             except StoreError as error:
@@ -95,6 +97,7 @@ class Keeper:
         self._said.pop("", None)
         later = [at for at in (*times, *self._not_before.values()) if at is not None and at > now]
         self._next_at = now + self._tick_s if self._is_awaited(now) else min([*later, now + LOOK_EACH_S])
+        self._pause_s = min(self._tick_s, max(self._next_at - desk.clock(), _LEAST_PAUSE_S))
 
     def _is_awaited(self, now: float) -> bool:
         """Something may be there to do at any moment: a minute passes, or a process that drives a rotation ends."""

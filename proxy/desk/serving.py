@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from proxy.delivery.sinks import prover_of, sinks_of
 from proxy.desk.desk import Desk
 from proxy.desk.keeper import Keeper
 from proxy.desk.ledger_of import LedgerOf
+from proxy.desk.overlaps import Overlaps
 from proxy.desk.owner import is_gone, name_of_this_process
 from proxy.observe import metrics
 from proxy.observe.metrics import Sample
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
     from proxy.gate.snapshot import TokenRules
     from proxy.stores.sqlite import SqliteStore
 
-_APPLY_TIMEOUT_S = 5.0
+_T = TypeVar("_T")
+_LOOP_TIMEOUT_S = 5.0
 
 
 class ServerDesk:
@@ -35,15 +37,19 @@ class ServerDesk:
         rules: TokenRules,
         clock: Callable[[], float],
         sync: Callable[[int], Coroutine[Any, Any, int]],
+        flushed: Callable[[], Coroutine[Any, Any, None]],
     ) -> None:
-        """`sync(N)` makes sure that this process uses generation N (`StoreWatch.sync`)."""
+        """`sync(N)` makes sure that this process uses generation N (`StoreWatch.sync`), `flushed()` that its ledger has
+        all that was seen.
+        """
         self.rules = rules
         self._store = store
         self._clock = clock
         self._sync = sync
         self._loop = asyncio.get_running_loop()
         self._owner = name_of_this_process()
-        self.keeper = Keeper(self.desk, store.look)
+        self._flushed = flushed
+        self.keeper = Keeper(self.desk, store.look, [Overlaps()])
 
     def desk(self) -> Desk:
         """Everything of it may block: never on the event loop."""
@@ -58,7 +64,7 @@ class ServerDesk:
             is_gone=is_gone,
             sinks=lambda name: sinks_of(rules, name),
             prover=lambda _: prover_of(rules),
-            sightings=LedgerOf(self._store.path),
+            sightings=LedgerOf(self._store.path, self._flush),
         )
 
     def samples(self) -> Iterator[Sample]:
@@ -73,9 +79,16 @@ class ServerDesk:
 
     def _apply(self, generation: int) -> int:
         """In this process; other servers on the store follow by themselves, and look before they refuse a new token."""
-        asked = asyncio.run_coroutine_threadsafe(self._sync(generation), self._loop)
+        return self._on_loop(self._sync(generation), "take the change")
+
+    def _flush(self) -> bool:
+        self._on_loop(self._flushed(), "write its ledger")
+        return True
+
+    def _on_loop(self, work: Coroutine[Any, Any, _T], what: str) -> _T:
+        asked = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
-            return asked.result(_APPLY_TIMEOUT_S)
+            return asked.result(_LOOP_TIMEOUT_S)
         except concurrent.futures.TimeoutError:
             asked.cancel()
-            raise StoreError(f"this server did not take the change within {_APPLY_TIMEOUT_S:.0f} s") from None
+            raise StoreError(f"this server did not {what} within {_LOOP_TIMEOUT_S:.0f} s") from None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from proxy.desk.desk import Report
+from proxy.desk.senders import judge_name, judgement_row, straggler_lines
 from proxy.desk.words import when
 from proxy.tokens import lifecycle
 from proxy.tokens.rotation import Phase, Rotation, phase_at
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def status(desk: Desk, name: str) -> Report | Refusal:
-    """The tokens that open the door, and the last rotation with its receipts."""
+    """The tokens that open the door, the last rotation with its receipts, and whether the overlap may end."""
     story, now = desk.store.story(name), desk.clock()
     if not story.tokens:
         return lifecycle.unknown(name)
@@ -40,7 +41,10 @@ def status(desk: Desk, name: str) -> Report | Refusal:
         ],
         "rotation": rotation_row(desk, story.rotations[-1], now) if story.rotations else None,
     }
-    return Report(tuple(_lines(facts)), facts)
+    judgement, notes = judge_name(desk, story, now)
+    facts["overlap"] = judgement_row(judgement, now) | {"notes": list(notes)}
+    lines = [*_lines(facts), *straggler_lines(name, judgement, now), f"{judgement.verdict}: {judgement.reason}"]
+    return Report((*lines, *notes), facts)
 
 
 def rotations(desk: Desk, limit: int = 50) -> Report:

@@ -258,7 +258,7 @@ class Introspection:
 class TokenRules:
     """The times of a token's life, in seconds, where the tokens of a name are put, and how a new one is proven.
 
-    `rotation` None: rotations are begun by hand.
+    `rotation` None: rotations are begun by hand. `finish_when_quiet_s` None: no overlap ends early by itself.
     """
 
     overlap_s: float = 24 * 3600.0
@@ -267,6 +267,7 @@ class TokenRules:
     deliver: Mapping[str, tuple[Target, ...]] = field(default_factory=dict)
     canary: CanaryRules | None = None
     rotation: Period | None = None
+    finish_when_quiet_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,10 +87,6 @@ class LedgerFile:
             rows = db.execute(f"{_SELECT} WHERE name = ?", (name,)).fetchall()
         return Known(tuple(self._sighting(row) for row in rows), self.since)
 
-    def of(self, name: str) -> tuple[Sighting, ...]:
-        """The sightings of `name`, without the marks of those that there was no room for."""
-        return tuple(one for one in self.known(name).sightings if one.kind is not Kind.DROPPED)
-
     def load(self) -> list[Sighting]:
         """All of it, who was seen last first, as much of it as a process keeps."""
         with self._transaction("BEGIN") as db:

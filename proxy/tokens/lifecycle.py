@@ -5,7 +5,7 @@ What lies between, one token after the other, is `succession`.
 Rules that hold whatever the order of calls, and that tests/tokens/test_lifecycle.py plays at random:
 - a name has at most one current token, and all its tokens are of one kind until the last one is revoked;
 - a new token is accepted at once, before anybody has it;
-- a deadline, once set, is never moved later by a second rotation or a longer overlap;
+- a deadline, once set, is never moved later by a second rotation or a longer overlap (by a late sender: `overlap`);
 - a revocation is for good.
 
 A refusal is a value whose text tells the operator what to do.

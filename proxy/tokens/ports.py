@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from proxy.tokens.ledger import Sighting
+    from proxy.tokens.ledger import Known, Sighting
     from proxy.tokens.rotation import Rotation
     from proxy.tokens.secret import Secret
     from proxy.tokens.token import Token, TokenKind
@@ -154,6 +154,9 @@ class Prover(Protocol):
 
 class Sightings(Protocol):
     """The ledger of senders, as the desk reads it."""
+
+    def known(self, name: str) -> Known:
+        """All that it can tell of `name`, and how fresh that is. Raises StoreError when it can tell nothing."""
 
     def of(self, name: str) -> Sequence[Sighting]:
         """Who was seen with the tokens of `name`. Raises StoreError when it cannot tell: nobody has moved, then."""

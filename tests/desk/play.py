@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from proxy.desk.desk import Desk
 from proxy.gate.snapshot import TokenRules
 from proxy.stores.memory import MemoryStore
+from proxy.tokens.ledger import Known
 from proxy.tokens.ports import CanaryError, DeliveryError, StoreError
 from proxy.tokens.secret import digest
 from proxy.tokens.token import state_at
@@ -52,11 +55,15 @@ class Ledger:
     def __init__(self, *seen):
         self.seen = seen
         self.fails = False
+        self.as_known = Known((), since=0.0)
 
-    def of(self, name):
+    def known(self, name):
         if self.fails:
             raise StoreError("ledger.db: cannot be read")
-        return [one for one in self.seen if one.name == name]
+        return replace(self.as_known, sightings=tuple(one for one in self.seen if one.name == name))
+
+    def of(self, name):
+        return list(self.known(name).sightings)
 
 
 class Stage:

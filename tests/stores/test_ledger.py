@@ -54,17 +54,15 @@ def test_what_is_recorded_is_there_and_adds_up(path):
         ledger.record([])
         sum_of_it = replace(ONE, first_seen=NOW - 9, last_seen=NOW + 9, count=6, address="x", agent="vmagent/2")
         assert ledger.known("prom") == Known((sum_of_it,), NOW)
-        assert ledger.of("prom") == (sum_of_it,)
         assert ledger.known("nobody") == Known((), NOW)
     assert known(path).sightings == (sum_of_it,)
 
 
-def test_kinds_are_kept_apart_and_who_is_not_listed_is_told(path):
+def test_kinds_are_kept_apart(path):
     more = [replace(ONE, kind=Kind.HELD), replace(ONE, kind=Kind.DROPPED, sender="", address="", agent="")]
     with closing(LedgerFile(path, NOW)) as ledger:
         ledger.record([ONE, *more])
         assert {one.kind for one in ledger.known("prom").sightings} == {Kind.USED, Kind.HELD, Kind.DROPPED}
-        assert {one.kind for one in ledger.of("prom")} == {Kind.USED, Kind.HELD}
 
 
 def test_it_is_loaded_newest_first_and_forgets(path):

@@ -19,7 +19,7 @@ from proxy.delivery.sinks import prover_of, sinks_of
 from proxy.desk.desk import Desk
 from proxy.desk.ledger_of import LedgerOf
 from proxy.desk.owner import is_gone, name_of_this_process
-from proxy.stores.nudge import nudge, socket_beside
+from proxy.stores.nudge import ask_for_ledger, nudge, socket_beside
 from proxy.stores.sqlite import open_store
 from proxy.tokens.ports import StoreError
 
@@ -34,8 +34,9 @@ _COMMANDS = {
     "create": "mint the first token of a name and hand it out",
     "list": "one line for each name",
     "show": "one line for each token of a name",
-    "status": "how far a rotation is, and what keeps it",
+    "status": "how far a rotation is, who still uses the old token, and whether it may end: SAFE or WAIT",
     "rotate": "replace the token of a name; the old one ends after the overlap",
+    "finish": "end the overlap now, if no sender needs it any more",
     "rollback": "make the previous token current again, or give up a rotation that has not ended",
     "revoke": "end tokens at once and for good",
 }
@@ -84,7 +85,7 @@ def desk_of(loaded: Loaded, store: SqliteStore) -> Desk:
         is_gone=is_gone,
         sinks=lambda name: sinks_of(rules, name),
         prover=lambda _: prover_of(rules),
-        sightings=LedgerOf(store.path),
+        sightings=LedgerOf(store.path, lambda: ask_for_ledger(socket)),
     )
 
 
