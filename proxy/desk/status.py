@@ -42,7 +42,7 @@ def status(desk: Desk, name: str) -> Report | Refusal:
         "rotation": rotation_row(desk, story.rotations[-1], now) if story.rotations else None,
     }
     judgement, notes = judge_name(desk, story, now)
-    facts["overlap"] = judgement_row(judgement, now) | {"notes": list(notes)}
+    facts |= judgement_row(judgement, now) | {"notes": list(notes)}
     lines = [*_lines(facts), *straggler_lines(name, judgement, now), f"{judgement.verdict}: {judgement.reason}"]
     return Report((*lines, *notes), facts)
 

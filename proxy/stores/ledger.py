@@ -7,17 +7,17 @@ ledger that cannot be read or written is an error that names the file: whoever a
 from __future__ import annotations
 
 import os
-import sqlite3
 import threading
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from proxy.stores import place
-from proxy.stores.sqlite_file import connect, told
+from proxy.stores.sqlite_file import connect, identity, told, transaction
 from proxy.tokens.ledger import MAX_IN_ALL, Kind, Known, Sighting
 from proxy.tokens.ports import StoreError
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
@@ -75,7 +75,7 @@ class LedgerFile:
             place.check_modes(path)
             self._db = connect(path, synchronous="NORMAL")
             try:
-                self._file = _identity(path)
+                self._file = identity(path)
                 self.since = self._check(now)
             except BaseException:
                 self._db.close()
@@ -142,29 +142,10 @@ class LedgerFile:
     @contextmanager
     def _transaction(self, begin: str) -> Iterator[sqlite3.Connection]:
         with self._lock, told(self.path):
-            if _identity(self.path) != self._file:
+            if identity(self.path) != self._file:
                 raise StoreError(f"{self.path}: was removed or replaced while in use")
-            self._end()
-            self._db.execute(begin)
-            try:
+            with transaction(self._db, begin):
                 yield self._db
-                self._db.execute("COMMIT")
-            except BaseException:
-                with suppress(sqlite3.Error):
-                    self._end()
-                raise
-
-    def _end(self) -> None:
-        if self._db.in_transaction:
-            self._db.execute("ROLLBACK")
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        found = path.stat()
-    except FileNotFoundError:
-        return None
-    return found.st_dev, found.st_ino
 
 
 def _make_file(path: Path) -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from proxy.stores import place, sqlite_rows, sqlite_schema
 from proxy.stores.admit import admit, clash, taken
+from proxy.stores.sqlite_file import ADVICE, connect, identity, told, transaction
 from proxy.stores.sqlite_rows import Senseless
 from proxy.stores.sqlite_schema import Newer
 from proxy.tokens.ports import Changes, StoreError, Story
@@ -26,19 +27,6 @@ if TYPE_CHECKING:
     from proxy.tokens.ports import Change, Receipt
     from proxy.tokens.rotation import Rotation
     from proxy.tokens.token import Token
-
-_BUSY_TIMEOUT_S = 3.0
-
-#: Primary result code -> what it means for the operator (https://www.sqlite.org/rescode.html).
-_ADVICE = {
-    sqlite3.SQLITE_BUSY: f"another process has kept it locked for {_BUSY_TIMEOUT_S:.0f} s: find it with `fuser FILE`",
-    sqlite3.SQLITE_READONLY: "this user may not write it, or its file system is read-only: check owner and mount",
-    sqlite3.SQLITE_IOERR: "the disk failed: see the kernel's log; `promgate token list` shows what was done",
-    sqlite3.SQLITE_CORRUPT: "the file is damaged: stop the server, move the file away and restore it from a backup",
-    sqlite3.SQLITE_FULL: "the disk is full: nothing was changed; make room and run the command again",
-    sqlite3.SQLITE_CANTOPEN: "it cannot be opened: check owner, mode and free space of the file and its directory",
-    sqlite3.SQLITE_NOTADB: "the file is damaged or no token store: check tokens.store, or restore it from a backup",
-}
 
 
 def open_store(path: Path, *, make: bool = True) -> SqliteStore:
@@ -61,9 +49,9 @@ class SqliteStore:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock = threading.Lock()
-        self._db = _connect(path)
+        self._db = connect(path, synchronous="FULL")
         try:
-            self._file = _identity(path)
+            self._file = identity(path)
             self._check()
         except BaseException:
             self._db.close()
@@ -73,18 +61,18 @@ class SqliteStore:
         """Refuse what is no whole store of ours, and bring an older one up to date."""
         version = sqlite_schema.version_of(self._db)
         if version is None:
-            raise StoreError(f"{self.path}: {_ADVICE[sqlite3.SQLITE_NOTADB]}")
+            raise StoreError(f"{self.path}: {ADVICE[sqlite3.SQLITE_NOTADB]}")
         # 30 ms for 20,000 tokens. An index that lost an entry would answer "no such token".
         (verdict,) = self._db.execute("PRAGMA integrity_check(1)").fetchone()
         if verdict != "ok":
-            raise StoreError(f"{self.path}: {_ADVICE[sqlite3.SQLITE_CORRUPT]} ({verdict.splitlines()[-1]})")
+            raise StoreError(f"{self.path}: {ADVICE[sqlite3.SQLITE_CORRUPT]} ({verdict.splitlines()[-1]})")
         (mode,) = self._db.execute("PRAGMA journal_mode = WAL").fetchone()
         if mode != "wal":
             raise StoreError(
                 f"{self.path}: its disk takes no write-ahead log (SQLite stays in mode {mode}): take another disk"
             )
         if self._db.execute("SELECT count(*) FROM meta").fetchone() != (1,):
-            raise StoreError(f"{self.path}: {_ADVICE[sqlite3.SQLITE_CORRUPT]} (it has lost its generation)")
+            raise StoreError(f"{self.path}: {ADVICE[sqlite3.SQLITE_CORRUPT]} (it has lost its generation)")
         if version < sqlite_schema.VERSION:
             with self._transaction("BEGIN IMMEDIATE") as db:
                 sqlite_schema.migrate(db)
@@ -169,24 +157,12 @@ class SqliteStore:
     def _transaction(self, begin: str) -> Iterator[sqlite3.Connection]:
         """One consistent view, written whole or not at all."""
         with self._lock, _told(self.path):
-            if _identity(self.path) != self._file:
+            if identity(self.path) != self._file:
                 raise StoreError(
                     f"{self.path}: was removed or replaced while in use: restart promgate to take in the new one"
                 )
-            self._end()
-            self._db.execute(begin)
-            try:
+            with transaction(self._db, begin):
                 yield self._db
-                self._db.execute("COMMIT")
-            except BaseException:
-                with suppress(sqlite3.Error):  # a disk that fails here too: the next transaction begins with it
-                    self._end()
-                raise
-
-    def _end(self) -> None:
-        """Roll back what is open; after some errors SQLite has done so by itself."""
-        if self._db.in_transaction:
-            self._db.execute("ROLLBACK")
 
     def _tokens(self, where: str, value: object) -> tuple[Token, ...]:
         """By `seq`, they stand in the order of minting, whatever the clock said at that time."""
@@ -198,35 +174,12 @@ def _generation(db: sqlite3.Connection) -> int:
     return int(generation)
 
 
-def _identity(path: Path) -> tuple[int, int]:
-    try:
-        found = path.stat()
-    except FileNotFoundError:
-        return (0, 0)
-    return (found.st_dev, found.st_ino)
-
-
 def _size_and_time(path: Path) -> tuple[int, int, int] | None:
     try:
         stat = path.stat()
     except OSError:
         return None
     return stat.st_ino, stat.st_size, stat.st_mtime_ns
-
-
-def _connect(path: Path) -> sqlite3.Connection:
-    # mode=rw: a file that went away is an error, not a new empty store.
-    db = sqlite3.connect(
-        f"{path.as_uri()}?mode=rw", uri=True, isolation_level=None, timeout=_BUSY_TIMEOUT_S, check_same_thread=False
-    )
-    try:
-        db.execute("PRAGMA trusted_schema = OFF")
-        db.execute("PRAGMA temp_store = MEMORY")
-        db.execute("PRAGMA synchronous = FULL")
-    except BaseException:
-        db.close()
-        raise
-    return db
 
 
 def _make(path: Path) -> None:
@@ -240,7 +193,7 @@ def _make(path: Path) -> None:
     draft = path.with_name(f".{path.name}.new-{os.urandom(6).hex()}")
     os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     try:
-        db = _connect(draft)
+        db = connect(draft, synchronous="FULL")
         try:
             db.execute("PRAGMA journal_mode = WAL")
             sqlite_schema.make(db)
@@ -257,17 +210,11 @@ def _make(path: Path) -> None:
 
 @contextmanager
 def _told(path: Path) -> Iterator[None]:
-    """Turn what SQLite and the system say into a StoreError that names the file and says what to do."""
-    try:
-        yield
-    except Senseless as error:
-        raise StoreError(f"{path}: {_ADVICE[sqlite3.SQLITE_CORRUPT]} ({error})") from error
-    except Newer as error:
-        raise StoreError(f"{path}: {error}") from error
-    except sqlite3.Error as error:
-        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
-        advice = _ADVICE.get(code)
-        raise StoreError(f"{path}: {advice} ({error})" if advice else f"{path}: {error}") from error
-    except OSError as error:
-        advice = "check owner, mode and free space of the file and its directory"
-        raise StoreError(f"{path}: {error.strerror}: {advice}") from error
+    """`told`, and the same for what the tables hold."""
+    with told(path):
+        try:
+            yield
+        except Senseless as error:
+            raise StoreError(f"{path}: {ADVICE[sqlite3.SQLITE_CORRUPT]} ({error})") from error
+        except Newer as error:
+            raise StoreError(f"{path}: {error}") from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from proxy.tokens.ports import StoreError
@@ -39,6 +39,35 @@ def connect(path: Path, *, synchronous: str) -> sqlite3.Connection:
         db.close()
         raise
     return db
+
+
+def identity(path: Path) -> tuple[int, int] | None:
+    """Which file it is; None if there is none."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+@contextmanager
+def transaction(db: sqlite3.Connection, begin: str) -> Iterator[None]:
+    """One consistent view, written whole or not at all."""
+    _end(db)
+    db.execute(begin)
+    try:
+        yield
+        db.execute("COMMIT")
+    except BaseException:
+        with suppress(sqlite3.Error):  # a disk that fails here too: the next transaction begins with it
+            _end(db)
+        raise
+
+
+def _end(db: sqlite3.Connection) -> None:
+    """Roll back what is open; after some errors SQLite has done so by itself."""
+    if db.in_transaction:
+        db.execute("ROLLBACK")
 
 
 @contextmanager

@@ -63,9 +63,9 @@ def test_status_names_who_is_still_on_the_previous_token(office):
     report = status(office.desk(), "prom")
     assert "WAIT: 1 of 2 senders still on the previous token: 10.0.0.b vmagent/1.126, 12 s ago" in report.notes
     assert any(line.startswith(f"prom: 10.0.0.b vmagent/1.126 shows token {old.id}") for line in report.notes)
-    overlap = report.facts["overlap"]
-    assert (overlap["verdict"], overlap["senders"], overlap["moved"]) == ("WAIT", 2, 1)
-    (straggler,) = overlap["stragglers"]
+    facts = report.facts
+    assert (facts["verdict"], facts["senders"], facts["moved"]) == ("WAIT", 2, 1)
+    (straggler,) = facts["stragglers"]
     assert straggler == {
         "address": "10.0.0.b",
         "agent": "vmagent/1.126",
@@ -81,7 +81,7 @@ def test_status_names_who_is_still_on_the_previous_token(office):
 def test_status_says_safe_once_all_have_moved(office):
     office.pass_time(400, ("a", 1), ("b", 1))
     report = status(office.desk(), "prom")
-    assert report.facts["overlap"]["verdict"] == "SAFE"
+    assert report.facts["verdict"] == "SAFE"
     assert report.notes[-1].startswith("SAFE: all 2 senders that were seen in the last 77 min have moved")
 
 
@@ -89,7 +89,7 @@ def test_status_without_a_server_says_that_it_may_be_old(office):
     office.ledger.as_known = replace(office.ledger.as_known, is_fresh=False)
     report = status(office.desk(), "prom")
     assert "no server is running on this store: what the ledger tells may be old" in report.notes[-1]
-    assert report.facts["overlap"]["notes"] == [report.notes[-1]]
+    assert report.facts["notes"] == [report.notes[-1]]
 
 
 @pytest.mark.parametrize("harm", ["fails", "trouble", "none"])
@@ -102,7 +102,7 @@ def test_a_ledger_that_cannot_tell_says_wait_and_lets_nothing_end(office, harm):
     else:
         office.ledger = None
     report = status(office.desk(), "prom")
-    assert report.facts["overlap"]["verdict"] == "WAIT"
+    assert report.facts["verdict"] == "WAIT"
     assert isinstance(finish(office.desk(), "prom"), Refusal)
     assert office.states() == ["previous", "current"]
 
@@ -113,7 +113,7 @@ def test_many_stragglers_are_counted_and_not_all_shown(office):
     report = status(office.desk(), "prom")
     assert sum("shows token" in line for line in report.notes) == 20
     assert "prom: and 12 more" in report.notes
-    assert len(report.facts["overlap"]["stragglers"]) == 32
+    assert len(report.facts["stragglers"]) == 32
 
 
 def test_an_overlap_is_finished_when_that_is_safe_and_the_server_uses_it(office):
