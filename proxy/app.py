@@ -40,6 +40,7 @@ from proxy.relay.figures import relay_samples
 from proxy.relay.finder import AnswerFinder
 from proxy.relay.listener import SWEEP_S, Listeners
 from proxy.relay.reach import Reach
+from proxy.relay.revoked import end_revoked
 from proxy.relay.upstream_files import follow
 from proxy.reload import Reload
 from proxy.stores.ledger import ledger_beside
@@ -104,6 +105,8 @@ class App:
             relay = RelayContext(Gate(snapshot, self._memory), finder, observers.add)
             self._take(relay, snapshot)
             relay.trust = settings.tls and settings.tls.trust
+            if watch is not None:
+                watch.on_revoked = lambda token_ids: end_revoked(relay, token_ids)
             listeners = Listeners(relay, certificate and certificate[1])
             reach = Reach(lambda: self._checked(relay))
             parts = _Parts(relay, listeners, log, observers, certificate and certificate[0], reach, ledger)

@@ -93,6 +93,9 @@ class RouteOf(Section):
         "What the upstream does not see of the path: `true` is the whole of `path`, or the beginning of it: with "
         "`/prometheus`, `/prometheus/api` goes on as `/api`, and a redirect to `/x` comes back as `/prometheus/x`.",
     )
+    websocket: bool = option(
+        SWITCH, "false", "Let websockets through, opened by no browser's page but one of the same host. Else dropped."
+    )
     kind: str = option(
         choice("plain", "remote_write"),
         "plain",

@@ -59,6 +59,7 @@ def _build_route(written: RouteOf, config: Config, report: Report, base: Path, *
     _check_path(written, report)
     _check_methods(written, report)
     _check_ways(written, config, report)
+    _check_websocket(written, report)
     upstreams = build_upstreams(written.upstream, f"{written.at}.upstream", report, base, open_files=open_files)
     return Route(
         name=written.name,
@@ -79,6 +80,7 @@ def _build_route(written: RouteOf, config: Config, report: Report, base: Path, *
         addresses=access.build_addresses(written, report),
         exempt=access.build_exempt(written, report),
         telling=access.build_telling(written, config, report),
+        websocket=written.websocket,
     )
 
 
@@ -172,6 +174,16 @@ def _build_concurrency(route: RouteOf, report: Report) -> Concurrency | None:
     if set(route.auth) == {"none"} and written.by == "identity" and report.is_sound(f"{written.at}.by"):
         report.problem(f"{written.at}.by", "with auth: [none] nobody is known; write by: ip")
     return Concurrency(written.limit, written.by == "identity")
+
+
+def _check_websocket(written: RouteOf, report: Report) -> None:
+    at = f"{written.at}.websocket"
+    if not written.websocket or not report.is_sound(at, f"{written.at}.kind", f"{written.at}.methods"):
+        return
+    if written.kind == "remote_write":
+        report.problem(at, "senders push with POST; give websockets a route of kind plain")
+    elif written.methods is not None and b"GET" not in written.methods:
+        report.problem(at, "a websocket is opened with GET, which is missing in methods")
 
 
 def _build_rate_limit(written: RateLimitOf | None, route: RouteOf, report: Report) -> RateLimit | None:

@@ -84,6 +84,7 @@ class TimeoutsOf(Section):
     connect: float = option(SPAN, "3s", "To connect to the upstream, retries included.")
     response: float = option(SPAN, "5m", "From the end of a request to the head of the upstream's answer.")
     stream: float = option(SPAN, "1h", "Between two pieces of the upstream's answer.")
+    tunnel: float = option(SPAN, "1h", "For an open websocket to be silent in both directions.")
     send: float = option(SPAN, "60s", "For a peer to take any of what waits to be sent to it.")
     linger: float = option(SPAN, "2s", "For a refused client to stop sending before its connection is cut.")
     upstream_idle: float = option(SPAN, "55s", "For an unused connection to the upstream to be kept.")

@@ -1,8 +1,8 @@
 """One request -> one decision, in this order, and nowhere else.
 
 route -> blocked endpoints -> method -> from where -> who (memory first; what is unknown or dear only within
-the limit for guesses) -> may they -> how large -> how often -> forward. Nothing here waits: a fact that memory
-does not hold is asked for (`Need`), and the relay calls again with the answer - then every state is judged anew.
+the limit for guesses) -> may they -> how large -> how often -> may it leave HTTP -> forward. Nothing here waits: a fact
+that memory does not hold is asked for (`Need`), and the relay calls again with the answer: every state is judged anew.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from proxy.gate.places import Place
 from proxy.gate.routing import build_sites, host_name, is_blocked
 from proxy.gate.snapshot import Route
 from proxy.gate.telling import tell
+from proxy.gate.upgrade import judge_upgrade
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -106,13 +107,14 @@ class Gate:
             place = self._place(route, route.concurrency, identity, ip)
             if not place.is_free(route.concurrency.limit):
                 return Deny(Reason.TOO_MANY_AT_ONCE, route, identity=identity)
+        wait = 0.0
         limit = route.rate_limit
-        if limit is None or (facts and WAITED in facts):
-            return Forward(route, identity, 0.0, told, place)
-        wait = self._meters[route.name].spend(identity.name if limit.by_identity else address_key(ip), at)
-        if wait > limit.max_delay_s:
-            return Deny(Reason.OVER_RATE, route, retry_after_s=wait, identity=identity)
-        return Forward(route, identity, wait, told, place)
+        if limit is not None and not (facts and WAITED in facts):
+            wait = self._meters[route.name].spend(identity.name if limit.by_identity else address_key(ip), at)
+            if wait > limit.max_delay_s:
+                return Deny(Reason.OVER_RATE, route, retry_after_s=wait, identity=identity)
+        forward = Forward(route, identity, wait, told, place)
+        return judge_upgrade(head, forward, self.snapshot.external_url) if route.websocket and head.upgrade else forward
 
     def _place(self, route: Route, concurrency: Concurrency, identity: Identity, ip: str) -> Place:
         return Place(self._places[route.name], identity.name if concurrency.by_identity else address_key(ip))

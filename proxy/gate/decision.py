@@ -33,6 +33,7 @@ class Reason(enum.StrEnum):
     ADDRESS_NOT_ALLOWED = "address_not_allowed"
     IDENTITY_UNFIT = "identity_unfit"
     NO_TENANT = "no_tenant"
+    FOREIGN_ORIGIN = "foreign_origin"
     TOKEN_RETIRED = "token_retired"  # noqa: S105
     TOKEN_LEAKED = "token_leaked"  # noqa: S105
     TOKEN_ENDED = "token_ended"  # noqa: S105
@@ -56,6 +57,7 @@ class Reason(enum.StrEnum):
     UPSTREAM_LATE = "upstream_late"
     CLIENT_GONE = "client_gone"
     CLIENT_LATE = "client_late"
+    TUNNEL_IDLE = "tunnel_idle"
     DRAINING = "draining"
 
 
@@ -85,6 +87,13 @@ class Forward:
     wait_s: float = 0.0
     told: bytes = b""
     place: Place | None = None
+
+
+@dataclass(slots=True)
+class Upgrade(Forward):
+    """Relay it, and when the upstream answers the handshake with `key`, bytes in both directions."""
+
+    key: bytes = b""
 
 
 @dataclass(slots=True)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from proxy.gate.decision import Deny
     from proxy.gate.snapshot import Route
 
-#: OK, CLIENT_GONE and CLIENT_LATE have no entry: there is nothing, or nobody, to tell.
+#: OK, CLIENT_GONE, CLIENT_LATE and TUNNEL_IDLE have no entry: there is nothing, or nobody, to tell.
 _CREDENTIAL = "promgate: no valid credential; check the token or password that this client sends"
 _TEXT: dict[Reason, tuple[int, str]] = {
     Reason.HEALTH: (200, "ok"),
@@ -38,6 +38,7 @@ _TEXT: dict[Reason, tuple[int, str]] = {
     Reason.NOT_ALLOWED: (403, "promgate: this identity may not do this here"),
     Reason.ADDRESS_NOT_ALLOWED: (403, "promgate: this route is closed to this address"),
     Reason.IDENTITY_UNFIT: (403, "promgate: this identity's name cannot be told to the upstream; use one in ASCII"),
+    Reason.FOREIGN_ORIGIN: (403, "promgate: a page of another site may not open a websocket here"),
     Reason.NO_TENANT: (403, "promgate: this identity has no tenant here"),
     Reason.TOKEN_RETIRED: (503, "promgate: this token was replaced; give this sender the new one to let its data flow"),
     Reason.TOKEN_LEAKED: (503, "promgate: this token was replaced; give this sender the new one to let its data flow"),

@@ -163,6 +163,7 @@ class Route:
     telling: Telling | None = None
     spares: tuple[Upstream, ...] = ()
     first_available: bool = False
+    websocket: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +177,7 @@ class Timeouts:
     connect: float = 3.0
     response: float = 300.0
     stream: float = 3600.0
+    tunnel: float = 3600.0
     send: float = 60.0
     linger: float = 2.0
     upstream_idle: float = 55.0

@@ -67,6 +67,7 @@ HELD = Metric(
     ("route",),
 )
 CONNECTIONS = Metric("promgate_connections", "gauge", "Client connections, those within a TLS handshake left out.")
+TUNNELS = Metric("promgate_tunnels", "gauge", "Open websockets, each of them one of promgate_connections.")
 TLS_HANDSHAKES = Metric(
     "promgate_tls_handshakes_total",
     "counter",
@@ -154,7 +155,7 @@ _HOLDS = frozenset({Reason.TOKEN_RETIRED, Reason.TOKEN_LEAKED})
 
 #: In the order of the page.
 METRICS = (
-    REQUESTS, DURATION, REQUEST_BYTES, RESPONSE_BYTES, HELD, CONNECTIONS, TLS_HANDSHAKES, TLS_HANDSHAKING,
+    REQUESTS, DURATION, REQUEST_BYTES, RESPONSE_BYTES, HELD, CONNECTIONS, TUNNELS, TLS_HANDSHAKES, TLS_HANDSHAKING,
     UPSTREAM_CONNECTIONS, UPSTREAM_CONNECT_FAILURES, UPSTREAM_RETRIES, UPSTREAM_REACHABLE,
     STORE_GENERATION, STORE_READABLE, TOKENS, SENDERS, LEDGER_SIGHTINGS, LEDGER_DROPPED, LEDGER_WRITABLE,
     ROTATIONS, ROTATIONS_OPEN, ROTATIONS_OVERDUE, RELOAD_SUCCESSFUL, RELOAD_TIME,

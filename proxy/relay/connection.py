@@ -41,8 +41,7 @@ _LINGER_BYTES = 256 * 1024
 #: Answers of our own to one connection before others have their turn.
 _ANSWERS_AT_ONCE = 32
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-#: A request may be on its way when a connection is to be closed for a drain: so long it is waited for.
-_LAST_CALL_S = 0.5
+_LAST_CALL_S = 0.5  # for a request that is on its way when its connection is to be closed for a drain
 
 
 class ClientConnection(asyncio.Protocol):
@@ -58,7 +57,6 @@ class ClientConnection(asyncio.Protocol):
         self._scheme = scheme
         self._state = _HEAD
         self._buffer = b""
-        self._spare = 0
         self._eof = False
         self._forgiven = False
         self._settling: asyncio.Task[None] | None = None
@@ -295,8 +293,7 @@ class ClientConnection(asyncio.Protocol):
         if self._out.choked:
             return  # the deadline for taking what was sent is running; `resume_writing` goes on
         self.deadline = now + self._relay.gate.snapshot.timeouts.idle
-        if self._buffer:
-            # Not from within: a thousand requests sent ahead would be a thousand frames deep.
+        if self._buffer:  # not from within: a thousand requests sent ahead would be a thousand frames deep
             asyncio.get_running_loop().call_soon(self._next_request)
         if not self._reading.on:
             self.continue_reading()
@@ -315,8 +312,14 @@ class ClientConnection(asyncio.Protocol):
     def cut(self) -> None:
         """End it so that the client sees a cut, not an end."""
         self._state = _CLOSED
+        self.deadline = math.inf
         self._end_exchange(Reason.CLIENT_GONE)
         self._out.reset()
+
+    def leave(self) -> tuple[Reading, Outflow, bytes, bool]:
+        """Give the transport up to a tunnel: both ways of it, what was sent ahead, and whether that was the last."""
+        self._state, self.exchange = _CLOSED, None
+        return self._reading, self._out, self._buffer, self._eof
 
     # deadlines, from the sweep
 
@@ -336,7 +339,7 @@ class ClientConnection(asyncio.Protocol):
             self.cut()
         elif self.exchange is not None and (self._state == _WAIT or not self._reading.on):
             self.deadline = now + timeouts.response
-            self.exchange.expire()
+            self.exchange.stop(Reason.UPSTREAM_LATE)
         else:
             self._late(now)
 
@@ -355,9 +358,7 @@ class ClientConnection(asyncio.Protocol):
             self._end_exchange(Reason.CLIENT_LATE)
         elif self._state == _HEAD:
             report_bytes(self._relay, self.peer, Reason.CLIENT_LATE, 0, now)
-        self._state = _CLOSED
-        self.deadline = math.inf
-        self._out.reset()
+        self.cut()
 
     def _go_on(self) -> None:
         if self._state == _HEAD and not self._out.choked:
@@ -395,6 +396,5 @@ class ClientConnection(asyncio.Protocol):
     def _end_exchange(self, reason: Reason) -> None:
         if self._settling is not None:
             self._settling.cancel()
-            self._settling = None
         if self.exchange is not None:
             self.exchange.cancel(reason)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from proxy.observe.outcome import Outcome
     from proxy.relay.balance import Backend
     from proxy.relay.connection import ClientConnection
+    from proxy.relay.tunnel import Tunnel
     from proxy.wire.head import RequestHead
 
 
@@ -65,7 +66,8 @@ class RelayContext:
         self.clock = Clock()
         self.pools: dict[Upstream, Pool] = {}
         self.backends: dict[str, Backend] = {}  # by the name of a route
-        self.connections: set[ClientConnection] = set()
+        self.connections: set[ClientConnection | Tunnel] = set()
+        self.tunnels = 0
         self.per_ip: dict[str, int] = {}
         self.request_memo = RequestMemo(IDENTITY_FIELDS)
         self.response_memo = ResponseMemo()
@@ -110,7 +112,13 @@ class RelayContext:
             return False
         return mine <= bounds.max_connections_per_ip or (proxies is not None and proxies.trust(connection.peer))
 
-    def forget(self, connection: ClientConnection) -> None:
+    def replace(self, connection: ClientConnection, tunnel: Tunnel) -> None:
+        """The same connection by another name: its place in the counts stays its own."""
+        self.connections.remove(connection)
+        self.connections.add(tunnel)
+        self.tunnels += 1
+
+    def forget(self, connection: ClientConnection | Tunnel) -> None:
         """Count it out."""
         address = address_key(connection.peer)
         self.connections.discard(connection)

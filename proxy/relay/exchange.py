@@ -7,15 +7,16 @@ while the other cannot take more. It ends exactly once, in `_end`, with one Outc
 from __future__ import annotations
 
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
-from proxy.gate.decision import Deny, Reason
+from proxy.gate.decision import Deny, Reason, Upgrade
 from proxy.gate.edits import upstream_head
 from proxy.gate.prefix import restore_location, strip_line
 from proxy.gate.snapshot import RouteKind
 from proxy.relay.report import report_exchange
 from proxy.wire.framing import ChunkedBody, LengthBody
 from proxy.wire.unlawful import Unlawful
+from proxy.wire.websocket import UPGRADE_LINES, check_switch
 
 if TYPE_CHECKING:
     import asyncio
@@ -89,6 +90,15 @@ class Exchange:
         #: All that was sent on so far, while it may be needed once more.
         self._kept: list[bytes | memoryview] | None = None
 
+    @property
+    def token_id(self) -> str:
+        return self._forward.identity.token_id
+
+    @property
+    def is_endless(self) -> bool:
+        """Whether it is, or asks to become, what need never end by itself."""
+        return isinstance(self._forward, Upgrade) or (self._upstream is not None and self._upstream.streams)
+
     # the request, from the client's connection
 
     def open(self, data: bytes, at: int) -> int:
@@ -134,12 +144,44 @@ class Exchange:
             self._pending.append(piece)
         return end
 
+    def relay_frames(self, data: bytes) -> None:
+        """Pass on what the client sends through its tunnel."""
+        if self._upstream is not None:
+            self.bytes_in += len(data)
+            self._upstream.write(data)
+
+    def hang_up(self, reason: Reason) -> None:
+        """The client has left its tunnel, or must: the upstream still gets what it was sent."""
+        upstream, self._upstream = self._upstream, None
+        if upstream is not None:
+            upstream.close(self._relay.gate.snapshot.timeouts.send)
+        self._end(reason)
+
     def cancel(self, reason: Reason) -> None:
         """The client is gone, or broke its own request: the upstream must not take a part for the whole."""
         self._drop_upstream()
         self._end(reason)
 
     # the answer, from the upstream's connection
+
+    def switch(self, raw: bytes, head: ResponseHead, early: bytes) -> None:
+        """The upstream speaks another protocol from here on: with a client that asked for it. Else it is Unlawful."""
+        if not isinstance(self._forward, Upgrade):
+            raise Unlawful("upgrade that was not asked for")
+        check_switch(raw, head, self._forward.key)
+        if self._relay.draining:
+            self.stop(Reason.DRAINING)
+            return
+        from proxy.relay.tunnel import Tunnel  # noqa: PLC0415 - not paid for where there are no websockets
+
+        self._kept = None
+        self.status = head.status
+        self.client.send_answer(b"".join((head.sent, UPGRADE_LINES, b"\r\n")))
+        tunnel = Tunnel(self._relay, self, self.client)
+        self.client = cast("ClientConnection", tunnel)  # all that is asked of one once its answer has begun
+        tunnel.open()
+        if early:
+            self.relay_body(early)
 
     def relay_head(self, head: ResponseHead, data: bytes | memoryview, at: int, *, endless: bool = False) -> None:
         """Send the head on, and data[at:] of its body; data[:at] is nothing, or the head as it came."""
@@ -200,14 +242,14 @@ class Exchange:
         else:
             self._refuse(reason)
 
-    def expire(self) -> None:
-        """The upstream kept silent for longer than it may."""
+    def stop(self, reason: Reason) -> None:
+        """End it from here: neither side may take what it got for the whole."""
         self._drop_upstream()
         if self.status:
-            self._end(Reason.UPSTREAM_LATE)
+            self._end(reason)
             self.client.cut()
         else:
-            self._refuse(Reason.UPSTREAM_LATE)
+            self._refuse(reason)
 
     def pause_answer(self) -> None:
         if self._upstream is not None:
@@ -228,10 +270,10 @@ class Exchange:
         try:
             taken = self._body.feed(data, at)
         except Unlawful:
-            self._refuse_body(Reason.UNLAWFUL)
+            self.stop(Reason.UNLAWFUL)
             return None
         if self._body.size > self._forward.route.max_body_bytes:
-            self._refuse_body(Reason.BODY_TOO_LARGE)
+            self.stop(Reason.BODY_TOO_LARGE)
             return None
         return taken
 
@@ -281,15 +323,6 @@ class Exchange:
         upstream, self._upstream = self._upstream, None
         if upstream is not None:
             upstream.abort()
-
-    def _refuse_body(self, reason: Reason) -> None:
-        """The body is not lawful or too large: the upstream must not take what it got of it for the whole."""
-        self._drop_upstream()
-        if self.status:
-            self._end(reason)
-            self.client.cut()
-        else:
-            self._refuse(reason)
 
     def _refuse(self, reason: Reason) -> None:
         """Tell the client ourselves; nothing of an answer was sent yet."""

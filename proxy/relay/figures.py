@@ -22,6 +22,7 @@ def relay_samples(
 ) -> Iterator[Sample]:
     """Connections on both sides; `tls` None: the listeners speak plain HTTP. `reached` as `Reach` found it."""
     yield Sample(metrics.CONNECTIONS, len(relay.connections))
+    yield Sample(metrics.TUNNELS, relay.tunnels)
     if tls is not None:
         yield Sample(metrics.TLS_HANDSHAKING, tls.handshaking)
         for result, count in asdict(tls.counts).items():

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from proxy.gate.certificate import read_certificate
 
 if TYPE_CHECKING:
+    import asyncio
+
     from proxy.gate.credentials import ShownCertificate
     from proxy.gate.snapshot import ClientTrust
 
@@ -30,6 +32,10 @@ class Reading:
             self.on = True
             if not self._transport.is_closing():
                 self._transport.resume_reading()
+
+    def give_to(self, protocol: asyncio.Protocol) -> None:
+        """From now on `protocol` gets the transport's calls."""
+        self._transport.set_protocol(protocol)
 
 
 def peer_address(transport: Any) -> str:

@@ -203,6 +203,11 @@ class TlsConnection(asyncio.BufferedProtocol):
         except ssl.SSLError as exc:
             self._fail(exc)
 
+    def set_protocol(self, inner: Inner) -> None:
+        if self._inner is not None:
+            self._inner = inner
+            self._deliver = inner.data_received
+
     def pause_reading(self) -> None:
         if not self._paused and not self._closing:
             self._paused = True

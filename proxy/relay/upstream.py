@@ -39,6 +39,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_heard",
         "_memo",
         "_state",
+        "_streams",
         "_transport",
         "pool",
         "reading",
@@ -55,6 +56,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._buffer = b""
         self._body: Body | None = None
         self._blocked = False
+        self._streams = False
         self.used = False
 
     def connection_made(self, transport: Any) -> None:
@@ -87,6 +89,19 @@ class UpstreamConnection(asyncio.Protocol):
         self._exchange = None
         self._transport.abort()
         self.pool.forget(self)
+
+    def close(self, timeout_s: float) -> None:
+        """End the connection after what was written, if the upstream takes it in time; the exchange hears no more."""
+        self._exchange = None
+        self.pool.forget(self)
+        if self._transport.get_write_buffer_size():
+            asyncio.get_running_loop().call_later(timeout_s, self._transport.abort)
+        self._transport.close()
+
+    @property
+    def streams(self) -> bool:
+        """Whether its answer has begun and may go on for ever: an event stream, or a protocol of its own."""
+        return self._streams and self._state in {_BODY, _UNTIL_CLOSE}
 
     # asyncio.Protocol
 
@@ -150,7 +165,10 @@ class UpstreamConnection(asyncio.Protocol):
             if head.status >= 200:
                 break
             if head.status == 101:
-                raise Unlawful("upgrade that was not asked for")
+                self._state = _UNTIL_CLOSE
+                self._streams = True
+                exchange.switch(data[:end], head, data[at:])
+                return
             data, searched = data[at:], 0
         if head.chunked and exchange.head.minor == 0:
             raise Unlawful("chunks for a client that cannot read them")  # RFC 9112 6.1; it was asked as HTTP/1.0
@@ -168,11 +186,13 @@ class UpstreamConnection(asyncio.Protocol):
             body = self._body = ChunkedBody() if head.chunked else LengthBody(head.length)
             piece, ended = body.feed(data, at)
             self._state = _BODY
+            self._streams = head.streams
             exchange.relay_head(head, piece, 0)
             if ended >= 0:
                 self._finish(exchange, excess=ended < len(data))
         else:
             self._state = _UNTIL_CLOSE
+            self._streams = head.streams
             exchange.relay_head(head, data, at, endless=True)
 
     def _body_data(self, exchange: Exchange, data: bytes) -> None:

@@ -57,6 +57,8 @@ class StoreWatch:
         self._running: asyncio.Task[StoreError | None] | None = None
         self._next: asyncio.Task[StoreError | None] | None = None
         self._poll: asyncio.Task[None] | None = None
+        #: Told the ids of tokens that were just revoked, once the book knows.
+        self.on_revoked: Callable[[frozenset[str]], None] = lambda _: None
 
     async def start(self) -> None:
         """Load all tokens, then follow the store. Raises StoreError if it cannot be read."""
@@ -158,7 +160,9 @@ class StoreWatch:
                 "copy was put in its place: restart promgate to take it in"
             )
         if changes.generation > self._book.generation:
-            self._book.apply(changes)
+            revoked = self._book.apply(changes)
+            if revoked:
+                self.on_revoked(revoked)
 
     def _note(self, failure: StoreError | None) -> None:
         """One line when the store is lost, one when it is back."""

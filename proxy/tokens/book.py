@@ -28,14 +28,21 @@ class TokenBook:
     def __len__(self) -> int:
         return len(self.tokens)
 
-    def apply(self, changes: Changes) -> None:
-        """Take in what changed. Older news than what is known is ignored (a replica may lag)."""
+    def apply(self, changes: Changes) -> frozenset[str]:
+        """Take in what changed; the ids of tokens that were good and are revoked by it.
+
+        Older news than what is known is ignored (a replica may lag).
+        """
         if changes.generation < self.generation:
-            return
+            return frozenset()
+        revoked = []
         for token in changes.tokens:
             old = self._digest_of.get(token.id)
+            if old is not None and token.revoked_at is not None and self.tokens[old].revoked_at is None:
+                revoked.append(token.id)
             if old is not None and old != token.digest:
                 del self.tokens[old]
             self._digest_of[token.id] = token.digest
             self.tokens[token.digest] = token
         self.generation = changes.generation
+        return frozenset(revoked)

@@ -55,7 +55,8 @@ MAX_LINE_BYTES = 16 * 1024
 _MEMO_LINES = 4096
 _MEMO_LINE_BYTES = 512
 #: What a name that holds a credential is called (`Authorization`, `X-Api-Key`, `Private-Token`, ...): never remembered.
-_MAY_BE_SECRET = re.compile(rb"auth|cookie|cred|jwt|key|pass|secret|session|sign|token").search
+#: A page can put one nowhere but into Sec-WebSocket-Protocol.
+_MAY_BE_SECRET = re.compile(rb"auth|cookie|cred|jwt|key|pass|secret|session|sign|token|websocket").search
 #: Beginnings of names that only we may set, the names that nobody has thought of yet included.
 _OURS = (b"x-forwarded-", b"x-promgate-")
 _USUAL_LENGTH = b"Content-Length: "

@@ -20,11 +20,11 @@ _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([\t \x21-\x7e\x8
 class ResponseHead:
     """One lawful response head, never changed once it is admitted: many answers may share it.
 
-    `sent` is the status line and the field lines as we send them, each with its CRLF; `length` is -1 without one.
-    `is_verbatim`: they are sent as they came.
+    `sent` is the status line and the field lines as we send them, each with its CRLF; `length` is -1 without one;
+    `is_verbatim`: they are sent as they came. `streams`: its body is one of events (HTML 9.2), and may go on for ever.
     """
 
-    __slots__ = ("chunked", "close", "is_verbatim", "length", "sent", "status")
+    __slots__ = ("chunked", "close", "is_verbatim", "length", "sent", "status", "streams")
 
     def __init__(self, status: int) -> None:
         self.status = status
@@ -33,6 +33,7 @@ class ResponseHead:
         self.chunked = False
         self.close = False
         self.is_verbatim = False
+        self.streams = False
 
 
 class ResponseMemo:
@@ -122,6 +123,7 @@ def _admit(raw: bytes, fields: FieldMemo) -> ResponseHead:
     head.close = old or (named is not None and b"close" in named)
     head.sent = b"".join(_without(sent, named) if named else sent)
     head.is_verbatim = head.sent == raw + b"\r\n"
+    head.streams = b"\r\ncontent-type: text/event-stream" in head.sent.lower()
     return head
 
 

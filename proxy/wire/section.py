@@ -19,9 +19,12 @@ _MEMO_FIELDS = 64
 
 
 class Section:
-    """What field lines say. Never changed once it is read: many heads share one. `sent` are the lines that go on."""
+    """What field lines say. Never changed once it is read: many heads share one. `sent` are the lines that go on.
 
-    __slots__ = ("agent", "chunked", "close", "expects", "host", "sent")
+    `upgrade` is the protocol that Connection asks to change to.
+    """
+
+    __slots__ = ("agent", "chunked", "close", "expects", "host", "sent", "upgrade")
 
     def __init__(self) -> None:
         self.sent = b""
@@ -30,6 +33,7 @@ class Section:
         self.chunked = False
         self.close = False
         self.expects = False
+        self.upgrade = b""
 
 
 class Told(NamedTuple):
@@ -112,6 +116,8 @@ def _read(lines: list[bytes], fields: FieldMemo) -> Told:
             credential, authorization = b"\r\n%b\r\n" % line, value
         elif kind != f.DROP:
             _special(section, kind, value, named)
+    if section.upgrade and set(named) - _NEVER_NAMED != {b"upgrade"}:
+        section.upgrade = b""  # RFC 9110 7.8: Connection must name it, and may take nothing else from a handshake
     section.sent = b"".join(_without(sent, named) if named else sent)
     return Told(section, length, credential, authorization)
 
@@ -125,6 +131,8 @@ def _special(section: Section, kind: int, value: bytes, named: list[bytes]) -> N
         if value.lower() != b"100-continue":
             raise Unlawful("unknown expectation", 417)
         section.expects = True
+    elif kind == f.UPGRADE:
+        section.upgrade = value.lower() if not section.upgrade else b","  # two are none that we know
     elif kind == f.CONNECTION:
         options = f.listed(value)
         section.close = section.close or b"close" in options

@@ -81,6 +81,7 @@ def guarded_routes(recorder: Recorder) -> list[dict[str, Any]]:
         route("denied", "/denied", here, deny_from=["127.0.0.1"], **viewer),
         route("told", "/told", here, identity_headers=True, **viewer),
         route("tenant", "/tenant", here, **tenant, **viewer),
+        route("live", "/live", here, websocket=True),
         route("probe", "/probe", here),
     ]
 
