@@ -34,7 +34,7 @@ from proxy.observe.observers import Observers
 from proxy.observe.senders import Senders
 from proxy.pki.certificates import Certificates
 from proxy.pki.watch import CertWatch
-from proxy.process import prepare_process
+from proxy.process import prepare_process, room_for_clients
 from proxy.relay.context import RelayContext
 from proxy.relay.figures import relay_samples
 from proxy.relay.finder import AnswerFinder
@@ -104,6 +104,9 @@ class App:
             finder = AnswerFinder(watch, passwords, self._jwts, self._introspector)
             relay = RelayContext(Gate(snapshot, self._memory), finder, observers.add)
             self._take(relay, snapshot)
+            relay.room = room_for_clients()
+            if relay.room < snapshot.bounds.max_connections:
+                _log.warning("%d client connections are taken: for more, raise the limit of open files", relay.room)
             relay.trust = settings.tls and settings.tls.trust
             if watch is not None:
                 watch.on_revoked = lambda token_ids: end_revoked(relay, token_ids)
@@ -146,7 +149,9 @@ class App:
         addresses = [(address.host, address.port) for address in self._loaded.settings.redirect_listen]
         if not addresses:
             return None
-        listeners = Listeners(RelayContext(RedirectGate(snapshot), finder, observers.add), None)
+        relay = RelayContext(RedirectGate(snapshot), finder, observers.add)
+        relay.room = room_for_clients() // 8
+        listeners = Listeners(relay, None)
         await listeners.open(addresses)
         return listeners
 

@@ -14,6 +14,19 @@ _TRIM_BYTES = 16 * 1024 * 1024
 _MMAP_BYTES = 1024 * 1024
 
 
+#: Kept from clients: upstreams, the store, logs, and the listener by which the process is looked at.
+_LEAST_RESERVE = 64
+_PLENTY = 1_000_000
+
+
+def room_for_clients() -> int:
+    """How many connections of clients may be open; a quarter of the open files, 64 at least, is not theirs."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files == resource.RLIM_INFINITY:
+        return _PLENTY
+    return max(1, files - max(_LEAST_RESERVE, files // 4))
+
+
 def prepare_process() -> None:
     """Raise the soft limit of open files to the hard one, show nobody our memory (it holds secrets), tune malloc."""
     _shut_memory()

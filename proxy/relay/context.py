@@ -68,6 +68,8 @@ class RelayContext:
         self.backends: dict[str, Backend] = {}  # by the name of a route
         self.connections: set[ClientConnection | Tunnel] = set()
         self.tunnels = 0
+        #: Connections for which the process has files; the bound of the configuration may be lower.
+        self.room = 1_000_000
         self.per_ip: dict[str, int] = {}
         self.request_memo = RequestMemo(IDENTITY_FIELDS)
         self.response_memo = ResponseMemo()
@@ -105,7 +107,7 @@ class RelayContext:
         self.connections.add(connection)
         mine = self.per_ip[address] = self.per_ip.get(address, 0) + 1
         bounds, proxies = self.gate.snapshot.bounds, self.gate.proxies
-        if len(self.connections) > bounds.max_connections:
+        if len(self.connections) > bounds.max_connections or len(self.connections) > self.room:
             return False
         certificate = connection.last_shown.certificate
         if certificate is not None and not certificate.allowed:

@@ -6,6 +6,7 @@ import asyncio
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from proxy.relay.accepting import bind
 from proxy.relay.connection import ClientConnection
 from proxy.relay.tls import TlsListener
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from proxy.relay.tls_connection import TlsConnection
 
 _BACKLOG = 4096
+_MAX_HANDSHAKES = 4096
 #: Deadlines are kept to within this: one pass over all connections costs less than a timer for each request.
 SWEEP_S = 0.5
 
@@ -34,6 +36,7 @@ class Listeners:
                 lambda: ClientConnection(relay, "https"),
                 handshake_timeout_s=timeouts.tls_handshake,
                 close_timeout_s=timeouts.send,
+                max_handshakes=min(_MAX_HANDSHAKES, relay.room // 8 + 1),
             )
             if context is not None
             else None
@@ -61,11 +64,11 @@ class Listeners:
             make = lambda: ProxiedConnection(relay, plain)  # noqa: E731
         for host, port in addresses:
             try:
-                server = await loop.create_server(make, host or None, port, backlog=_BACKLOG)
+                for sock in await bind(host, port):
+                    self._servers.append(await loop.create_server(make, sock=sock, backlog=_BACKLOG))
             except OSError as error:
                 self.close()
                 raise OSError(error.errno, f"cannot listen on {host}:{port}: {error.strerror or error}") from error
-            self._servers.append(server)
 
     def _maker(self) -> Callable[[], ClientConnection | TlsConnection]:
         return self.tls.connection if self.tls is not None else lambda: ClientConnection(self.relay, "http")

@@ -1,0 +1,119 @@
+"""Clients leave room for telemetry, and a process with no file left to open spins on nothing and recovers."""
+
+from __future__ import annotations
+
+import contextlib
+import resource
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import yaml
+
+from tests.kit.process import Process, accepts, free_port
+from tests.kit.promgate import environment
+from tests.kit.wait import wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FILES = 128
+#: Of 128 files, a quarter or 64 are kept from clients: docs/behaviour.md.
+ROOM = 64
+_HIDE_UVLOOP = "import sys; sys.modules['uvloop'] = None\n"
+_SERVE = "import sys; from proxy.cli import main; sys.exit(main(sys.argv[1:]))"
+HEALTHY = b"GET /-/healthy HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
+
+
+class Small(Process):
+    """`promgate serve` that may open few files, on either loop."""
+
+    def __init__(self, directory: Path, loop: str) -> None:
+        self.port, self.telemetry = free_port(), free_port()
+        config_file = directory / "promgate.yml"
+        route = {"name": "all", "path": "/", "upstream": f"http://127.0.0.1:{free_port()}", "auth": "none"}
+        config = {
+            "listen": f"127.0.0.1:{self.port}",
+            "telemetry": {"listen": f"127.0.0.1:{self.telemetry}"},
+            "timeouts": {"header": "60s"},
+            "routes": [route],
+        }
+        config_file.write_text(yaml.safe_dump(config))
+        code = (_HIDE_UVLOOP if loop == "asyncio" else "") + _SERVE
+        command = ["prlimit", f"--nofile={FILES}:{FILES}", sys.executable, "-c", code]
+        super().__init__(
+            [*command, "serve", f"--config.file={config_file}"],
+            directory / "promgate.log",
+            lambda: accepts(self.port),
+            env=environment(),
+        )
+
+    def cpu_s(self) -> float:
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / 100
+
+    def let_open(self, files: int) -> None:
+        resource.prlimit(self.pid, resource.RLIMIT_NOFILE, (files, FILES))
+
+
+@pytest.fixture(params=["uvloop", "asyncio"])
+def small(request, tmp_path) -> Iterator[Small]:
+    with Small(tmp_path, request.param) as process:
+        yield process
+
+
+def is_healthy(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 5) as sock:
+        sock.sendall(HEALTHY)
+        return sock.recv(100).startswith(b"HTTP/1.1 200")
+    return False
+
+
+def crowd(port: int, size: int) -> list[socket.socket]:
+    """Clients that send the beginning of a request and stay."""
+    clients = []
+    for _ in range(size):
+        sock = socket.create_connection(("127.0.0.1", port), 5)
+        sock.setblocking(False)
+        with contextlib.suppress(OSError):
+            sock.send(b"GET / HT")
+        clients.append(sock)
+    return clients
+
+
+def is_open(sock: socket.socket) -> bool:
+    try:
+        return bool(sock.recv(1))
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+
+
+def test_clients_leave_room_for_telemetry(small):
+    clients = crowd(small.port, 3 * FILES)
+    wait_for(lambda: sum(map(is_open, clients)) == ROOM, "the others are turned away")
+    assert is_healthy(small.telemetry)
+    assert not is_healthy(small.port)
+    assert "raise the limit of open files" in small.log
+    for client in clients:
+        client.close()
+    wait_for(lambda: is_healthy(small.port), "there is room again")
+
+
+def test_without_any_file_nobody_spins_and_it_recovers(small):
+    wait_for(lambda: is_healthy(small.telemetry), "telemetry")
+    small.let_open(8)
+    before, started = small.cpu_s(), time.monotonic()
+    clients = crowd(small.port, 300)
+    wait_for(lambda: time.monotonic() > started + 2, "two seconds to spin in")
+    assert small.cpu_s() - before < 0.6
+    assert small.log.count("\n") < 50
+    small.let_open(FILES)
+    for client in clients:
+        client.close()
+    wait_for(lambda: is_healthy(small.port), "it recovers")
+    assert is_healthy(small.telemetry)
