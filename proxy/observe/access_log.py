@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import select
-import stat
 import sys
 import time
 from typing import TYPE_CHECKING
+
+from proxy.observe.writing import LineWriter
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,17 +29,12 @@ class AccessLog:
         self._path = path
         self._format = _json_line if log_format == "json" else _logfmt_line
         self._fd = sys.stderr.fileno() if path is None else _open(path)
-        self._gap = b""  # a line break, while the file ends in the middle of a line
-        self._put = _write if stat.S_ISREG(os.fstat(self._fd).st_mode) else _write_what_fits
+        self._lines = LineWriter(self._fd)
         self.lost = 0
 
     def write(self, outcomes: list[Outcome]) -> None:
         """Write a line for each. A full disk or pipe costs lines, never requests: they are counted in `lost`."""
-        data = self._gap + "".join(map(self._format, outcomes)).encode()
-        written = self._put(self._fd, data)
-        self.lost += data.count(b"\n", max(written, len(self._gap)))
-        if written:
-            self._gap = b"" if data[written - 1 : written] == b"\n" else b"\n"
+        self.lost += self._lines.write("".join(map(self._format, outcomes)).encode())
 
     def reopen_if_moved(self) -> None:
         """Follow logrotate: when the path no longer names our file, open it anew."""
@@ -56,7 +50,7 @@ class AccessLog:
         except OSError:
             return  # the old file still takes our lines
         os.close(self._fd)
-        self._fd, self._gap = fresh, b""
+        self._fd, self._lines = fresh, LineWriter(fresh)
 
     def close(self) -> None:
         if self._path is not None:
@@ -65,29 +59,6 @@ class AccessLog:
 
 def _open(path: Path) -> int:
     return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-
-
-def _write(fd: int, data: bytes) -> int:
-    """How much of `data` could be written: all, or less on a full disk."""
-    view, written = memoryview(data), 0
-    with contextlib.suppress(OSError):
-        while written < len(data):
-            written += os.write(fd, view[written:])
-    return written
-
-
-def _write_what_fits(fd: int, data: bytes) -> int:
-    """As `_write`, for a pipe or terminal whose reader may have stopped: no write is begun that could wait.
-
-    A pipe that polls as writable takes PIPE_BUF octets at once (pipe(7)).
-    """
-    ready = select.poll()
-    ready.register(fd, select.POLLOUT)
-    view, written = memoryview(data), 0
-    with contextlib.suppress(OSError):
-        while written < len(data) and ready.poll(0):
-            written += os.write(fd, view[written : written + select.PIPE_BUF])
-    return written
 
 
 _second = _millisecond = -1

@@ -7,6 +7,8 @@ import logging
 import sys
 import time
 
+from proxy.observe.writing import LineWriter
+
 
 class _Line(logging.Formatter):
     def fields(self, record: logging.LogRecord) -> dict[str, str]:
@@ -35,9 +37,20 @@ class _Json(_Line):
         return json.dumps(self.fields(record))
 
 
+class _Stderr(logging.Handler):
+    """Whoever does not read our log any more must not stop the server with it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lines = LineWriter(sys.stderr.fileno())
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._lines.write(f"{self.format(record)}\n".encode(errors="backslashreplace"))
+
+
 def set_up_logging(level: str, log_format: str) -> None:
     """`level`: debug, info, warning, error. `log_format`: logfmt, json."""
-    stderr = logging.StreamHandler(sys.stderr)
+    stderr = _Stderr()
     stderr.setFormatter(_Json() if log_format == "json" else _Logfmt())
     root = logging.getLogger()
     root.handlers[:] = [stderr]

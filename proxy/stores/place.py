@@ -39,14 +39,31 @@ def make_directory(directory: Path) -> None:
 
 
 def check_modes(file: Path) -> None:
-    """Refuse a store that everybody may read or change: the digests are safe to lose, the right to add one is not."""
-    mode = file.stat().st_mode
+    """Refuse a store that others may change: the digests are safe to lose, the right to add one is not."""
+    status = file.stat()
+    mode = status.st_mode
     if not stat.S_ISREG(mode):
         raise StoreError(f"{file}: is not a file: set tokens.store to the path of one")
     if mode & _EVERYBODY:
         raise StoreError(
             f"{file}: mode is {mode & 0o777:04o}, open to every user of this machine: `chmod o-rwx {file}`"
         )
+    if not _is_ours(status, file.parent.stat().st_uid):
+        raise StoreError(
+            f"{file}: belongs to user {status.st_uid}, who may change it, and promgate runs as {os.geteuid()}: "
+            f"`chown {os.geteuid()} {file}` if what is in it is to be believed"
+        )
+
+
+def _is_ours(file: os.stat_result, directory_owner: int) -> bool:
+    """Ours, root's, or by its group ours (fsGroup: nobody can give a file to a group that he is not in).
+
+    Root takes the file of whoever the directory is for: it works on the store of a server that runs as another user.
+    """
+    user = os.geteuid()
+    if file.st_uid in {user, 0} or (user == 0 and file.st_uid == directory_owner):
+        return True
+    return bool(file.st_mode & stat.S_IWGRP) and file.st_gid in {os.getegid(), *os.getgroups()}
 
 
 def check_file_system(directory: Path, mounts: str | None = None) -> None:

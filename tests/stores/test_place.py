@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import stat
 
 import pytest
 
@@ -92,3 +93,37 @@ def test_the_mode_of_a_store(tmp_path, mode, taken):
 def test_a_directory_is_no_store(tmp_path):
     with pytest.raises(StoreError, match="is not a file"):
         place.check_modes(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("owner", "group", "mode", "user", "directory_owner", "is_taken"),
+    [
+        (1000, 1000, 0o600, 1000, 1000, True),
+        (0, 0, 0o640, 1000, 1000, True),
+        (1001, 1001, 0o600, 1000, 1000, False),
+        (1001, 2000, 0o660, 1000, 1000, True),  # fsGroup
+        (1001, 2000, 0o640, 1000, 1000, False),
+        (1001, 3000, 0o660, 1000, 1000, False),
+        (1000, 1000, 0o600, 0, 1000, True),  # root, on the store of a server
+        (1001, 1001, 0o600, 0, 1000, False),
+    ],
+)
+def test_a_store_of_another_user_is_refused(
+    monkeypatch, tmp_path, owner, group, mode, user, directory_owner, is_taken
+):
+    file = tmp_path / "store.db"
+    owners = {file: (owner, group, stat.S_IFREG | mode), tmp_path: (directory_owner, 0, stat.S_IFDIR | 0o700)}
+
+    def told(path, **_):
+        uid, gid, kind = owners[path]
+        return os.stat_result((kind, 1, 1, 1, uid, gid, 0, 0, 0, 0))
+
+    monkeypatch.setattr(type(file), "stat", told)
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    monkeypatch.setattr(os, "getegid", lambda: user)
+    monkeypatch.setattr(os, "getgroups", lambda: [user, 2000])
+    if is_taken:
+        place.check_modes(file)
+    else:
+        with pytest.raises(StoreError, match=f"belongs to user {owner}.*chown {user}"):
+            place.check_modes(file)
