@@ -24,6 +24,8 @@ class Grant(NamedTuple):
 
 
 READING = frozenset({b"GET", b"HEAD"})
+#: RFC 9110 9, RFC 5789: what a route takes that names none.
+METHODS = READING | {b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"}
 _POST = frozenset({b"POST"})
 #: Prometheus takes a long query as a form: POST reads here (web/api/v1, `wrapAgent` with both methods).
 _QUERIES = tuple(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from proxy.gate.ask import WAITED
 from proxy.gate.authenticate import ANYONE, Authenticator
-from proxy.gate.authorize import READING, find_rule
+from proxy.gate.authorize import METHODS, READING, find_rule
 from proxy.gate.decision import Decision, Deny, Forward, Identity, Local, Reason
 from proxy.gate.limit import address_key
 from proxy.gate.places import Place
@@ -35,8 +35,7 @@ _LOCAL = {b"/-/healthy": Reason.HEALTH, b"/-/ready": Reason.HEALTH, b"*": Reason
 _MEMO_PATHS = 1024
 _MEMO_PATH_BYTES = 256
 
-#: RFC 9110 9, RFC 5789. CONNECT and TRACE are for proxies of another kind, and for attackers (H27).
-METHODS = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"})
+#: For proxies of another kind, and for attackers (H27).
 _REFUSED_METHODS = frozenset({b"CONNECT", b"TRACE", b"TRACK"})
 
 

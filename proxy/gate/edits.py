@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from proxy.wire.head import RequestHead
 
-#: Names by which upstreams learn who is asking or where from: only we may say so.
+#: Names by which upstreams learn who is asking or where from: only we may say so. With `*` go the names of such a
+#: beginning that nobody has thought of yet.
 IDENTITY_FIELDS = frozenset(
     name.encode()
     for name in """
@@ -18,7 +19,7 @@ IDENTITY_FIELDS = frozenset(
     true-client-ip cf-connecting-ip x-original-url x-original-uri x-original-host x-rewrite-url x-host
     x-remote-user remote-user x-user x-auth-request-user x-auth-request-email x-auth-request-groups
     x-webauth-user x-scope-orgid thanos-tenant
-    x-promgate-identity x-promgate-roles x-promgate-token-id x-promgate-request-id
+    x-forwarded-* x-promgate-* x-promgate-identity x-promgate-roles x-promgate-token-id x-promgate-request-id
     x-ssl-client-cert x-client-cert ssl-client-cert x-http-method-override x-http-method x-method-override
     """.split()
 )

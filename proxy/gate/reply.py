@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from proxy.gate.authorize import METHODS
 from proxy.gate.decision import Reason
 from proxy.gate.snapshot import RouteKind, Way
 
@@ -97,8 +98,7 @@ def build_denial(deny: Deny, *, jitter: float, close: bool, head_only: bool) -> 
     if status == 401:
         fields.append(f"WWW-Authenticate: {_challenge(route)}")
     elif status == 405 and route is not None:
-        taken = route.methods or frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"})
-        fields.append("Allow: " + ", ".join(sorted(method.decode() for method in taken)))
+        fields.append(_allow(route.methods or METHODS))
     elif status in {429, 502, 503, 504}:
         wait_s = deny.retry_after_s
         if route is not None and route.kind is RouteKind.REMOTE_WRITE:
@@ -126,10 +126,14 @@ def build_refusal(status: int, text: str) -> bytes:
 def build_local(reason: Reason, *, close: bool, head_only: bool, location: str = "") -> tuple[int, bytes]:
     """The answer that promgate gives itself: to health checks, to `OPTIONS *`, and to people at a plain port."""
     status, text = _TEXT[reason]
-    fields = ["Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"] if reason is Reason.OPTIONS else []
+    fields = [_allow(METHODS)] if reason is Reason.OPTIONS else []
     if location:
         fields.append(f"Location: {location}")
     return status, build_answer(status, text, fields, close=close, head_only=head_only)
+
+
+def _allow(methods: frozenset[bytes]) -> str:
+    return "Allow: " + ", ".join(sorted(method.decode() for method in methods))
 
 
 def _retry_after(wait_s: float, jitter: float) -> int:

@@ -57,8 +57,6 @@ _MEMO_LINE_BYTES = 512
 #: What a name that holds a credential is called (`Authorization`, `X-Api-Key`, `Private-Token`, ...): never remembered.
 #: A page can put one nowhere but into Sec-WebSocket-Protocol.
 _MAY_BE_SECRET = re.compile(rb"auth|cookie|cred|jwt|key|pass|secret|session|sign|token|websocket").search
-#: Beginnings of names that only we may set, the names that nobody has thought of yet included.
-_OURS = (b"x-forwarded-", b"x-promgate-")
 _USUAL_LENGTH = b"Content-Length: "
 #: Some 900 TB; what is longer than any body is meant to be misread.
 MAX_LENGTH_DIGITS = 15
@@ -78,14 +76,15 @@ def split_field(line: bytes) -> tuple[bytes, bytes]:
 class FieldMemo(dict[bytes, Verdict]):
     """line -> verdict, for requests or for responses. `special` and `drop` are lower-case names.
 
-    `drop` is for requests: names that no client may set. With it go names with `_` and names that begin as ours do.
+    `drop` is for requests: names that no client may set, with a `*` at the end all that begin so; names with `_`, too.
     """
 
-    __slots__ = ("_guarded", "_special", "fresh", "is_missed")
+    __slots__ = ("_begin", "_guarded", "_special", "fresh", "is_missed")
 
     def __init__(self, special: Mapping[bytes, int], drop: frozenset[bytes] = frozenset()) -> None:
         super().__init__()
         self._guarded = bool(drop)
+        self._begin = tuple(name[:-1] for name in drop if name.endswith(b"*"))
         self._special = {**dict.fromkeys(drop, DROP), **special}
         self.fresh: list[tuple[bytes, Verdict]] = []
         self.is_missed = False  # set when a line is not known: by and for whoever wants to know of several
@@ -99,7 +98,7 @@ class FieldMemo(dict[bytes, Verdict]):
         name, value = split_field(line)
         lower = name.lower()
         kind = self._special.get(lower)
-        if kind is None and self._guarded and (b"_" in name or lower.startswith(_OURS)):
+        if kind is None and self._guarded and (b"_" in name or lower.startswith(self._begin)):
             # CGI and WSGI read `X_Forwarded_User` as `X-Forwarded-User` (CVE-2025-64484).
             kind = DROP
         sent = b"%b: %b\r\n" % (name, value)
