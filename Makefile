@@ -36,14 +36,17 @@ packages: ## the Debian packages the tests use (those that are missing; nothing 
 .PHONY: senders
 senders: $(VENV)/.senders ## the senders that are tested against, in an environment of their own
 
+.PHONY: providers
+providers: $(VENV)/.providers ## the providers of tokens that are tested against: programs of Node, in .venv/providers
+
 .PHONY: test
-test: check packages senders ## all of it: check, then every test, against real Prometheus, Alertmanager and vmagent
+test: check packages senders providers ## all of it: check, then every test, against real Prometheus, Alertmanager and vmagent
 	$(BIN)/pytest --numprocesses=$(WORKERS) --dist=worksteal $(ARGS)
 
 .PHONY: soak
-soak: packages venv ## what takes minutes: a hundred rotations in ten, an agent held with its retired token for three
-	PROMGATE_HOLD_S=$(or $(HOLD_S),180) PROMGATE_ROTATIONS=$(or $(ROTATIONS),100) $(BIN)/pytest --timeout=0 \
-		--numprocesses=2 tests/e2e/test_rotation_life.py tests/e2e/test_hold.py $(ARGS)
+soak: packages venv providers ## what takes minutes: a hundred rotations in ten, an agent held with its retired token for three
+	PROMGATE_SOAK=1 PROMGATE_HOLD_S=$(or $(HOLD_S),180) PROMGATE_ROTATIONS=$(or $(ROTATIONS),100) $(BIN)/pytest --timeout=0 \
+		--numprocesses=2 tests/e2e/test_rotation_life.py tests/e2e/test_hold.py tests/e2e/test_oauth2_agent.py $(ARGS)
 
 .PHONY: fuzz
 fuzz: venv ## play 50,000 streams against the independent reading of the RFCs (FUZZ=n: that many)
@@ -102,6 +105,13 @@ $(VENV)/.senders: requirements/senders.txt $(VENV)/.test
 	$(BIN)/python -m venv --clear $(VENV)/senders
 	$(VENV)/senders/bin/python -m pip --quiet --quiet --disable-pip-version-check install --require-hashes \
 		-r requirements/senders.txt
+	@touch $@
+
+# npm uses the machine's own settings, as pip does; no script of a package is run.
+$(VENV)/.providers: tests/kit/providers/package.json $(VENV)/.test
+	@command -v node >/dev/null && command -v npm >/dev/null || tests/kit/install.sh nodejs npm
+	@mkdir -p $(VENV)/providers && cp $< $(VENV)/providers/
+	npm install --prefix $(VENV)/providers --no-audit --no-fund --no-package-lock --ignore-scripts --loglevel=error
 	@touch $@
 
 $(VENV)/.bench: requirements/bench.txt $(VENV)/.test

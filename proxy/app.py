@@ -36,7 +36,7 @@ from proxy.pki.certificates import Certificates
 from proxy.pki.watch import CertWatch
 from proxy.process import prepare_process, room_for_clients
 from proxy.relay.context import RelayContext
-from proxy.relay.figures import relay_samples
+from proxy.relay.figures import provider_samples, relay_samples
 from proxy.relay.finder import AnswerFinder
 from proxy.relay.listener import SWEEP_S, Listeners
 from proxy.relay.reach import Reach
@@ -205,6 +205,7 @@ class App:
         parts.observers.flush()
         yield from self._counts.samples()
         yield from relay_samples(parts.relay, parts.listeners.tls, parts.reach.reached)
+        yield from provider_samples(self._jwts, self._introspector)
         if self._loaded.settings.store is not None:
             now = parts.relay.clock.at(monotonic())
             yield from token_samples(self._memory.book, now)

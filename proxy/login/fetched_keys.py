@@ -63,6 +63,11 @@ class FetchedKeys:
         """Whether there is nothing to verify with, because the issuer did not answer (for too long)."""
         return not self._keys
 
+    @property
+    def age_s(self) -> float | None:
+        """Since they were fetched; None before they were."""
+        return None if self.fetched_at is None else self._clock() - self.fetched_at
+
     async def look_again(self) -> bool:
         """True once the keys were fetched after this was asked; False where that may not be now, or failed."""
         flight = self._flight or self._start()

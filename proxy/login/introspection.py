@@ -50,6 +50,10 @@ class Introspector:
         self.counts = {"active": 0, "refused": 0, "failed": 0}
         self.take(written)
 
+    @property
+    def is_used(self) -> bool:
+        return self._witness is not None
+
     def take(self, written: Introspection | None) -> None:
         """Ask there from now on. Who waits for an answer of before gets one that counts no more."""
         before = self._witness

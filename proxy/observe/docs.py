@@ -49,6 +49,8 @@ _TAIL = """
 - `code`: the status that the client was told; 0 if it was told none, because it had gone or was cut.
 - `upstream`: `host:port`. `state` of its connections: `active`, `idle`.
 - `result` of a TLS handshake: `completed`, `failed`, `expired`, `refused`.
+- `issuer`: the `issuer` of an entry of `jwt` whose keys are fetched. `result` of a fetch: `ok`, `failed`; of an
+  introspection: `active`, `refused`, `failed`.
 - `kind` of tokens: {kinds}; `state`: {states}.
 - `le`: {bounds} seconds.
 

@@ -133,6 +133,23 @@ ROTATIONS_OPEN = Metric(
 ROTATIONS_OVERDUE = Metric(
     "promgate_rotations_overdue", "gauge", "Names whose rotation should have begun an hour ago, or earlier."
 )
+KEY_FETCHES = Metric(
+    "promgate_jwks_fetches_total", "counter", "Fetches of an issuer's keys, discovery included.", ("issuer", "result")
+)
+KEY_AGE = Metric(
+    "promgate_jwks_age_seconds",
+    "gauge",
+    "Since the keys of an issuer were fetched; no series before they were. About 300 at the most while the issuer "
+    "answers; at 3600 they are used no more, and its tokens get 503.",
+    ("issuer",),
+)
+INTROSPECTIONS = Metric(
+    "promgate_introspections_total",
+    "counter",
+    "Tokens that their provider was asked about: it called them active and they are for us; it did not, or they are "
+    "not; it did not answer as it should (503).",
+    ("result",),
+)
 RELOAD_SUCCESSFUL = Metric(
     "promgate_config_last_reload_successful", "gauge", "1 if the last configuration that was read was taken."
 )
@@ -158,7 +175,7 @@ METRICS = (
     REQUESTS, DURATION, REQUEST_BYTES, RESPONSE_BYTES, HELD, CONNECTIONS, TUNNELS, TLS_HANDSHAKES, TLS_HANDSHAKING,
     UPSTREAM_CONNECTIONS, UPSTREAM_CONNECT_FAILURES, UPSTREAM_RETRIES, UPSTREAM_REACHABLE,
     STORE_GENERATION, STORE_READABLE, TOKENS, SENDERS, LEDGER_SIGHTINGS, LEDGER_DROPPED, LEDGER_WRITABLE,
-    ROTATIONS, ROTATIONS_OPEN, ROTATIONS_OVERDUE, RELOAD_SUCCESSFUL, RELOAD_TIME,
+    ROTATIONS, ROTATIONS_OPEN, ROTATIONS_OVERDUE, KEY_FETCHES, KEY_AGE, INTROSPECTIONS, RELOAD_SUCCESSFUL, RELOAD_TIME,
     CERTIFICATE_END, CERTIFICATE_LOADS, CERTIFICATE_FAILED, LINES_LOST, BUILD,
 )  # fmt: skip
 

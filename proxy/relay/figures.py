@@ -1,4 +1,4 @@
-"""What the data plane tells of itself at a scrape; nothing here is touched on a request's way."""
+"""What the data plane, and what it asks, tell of themselves at a scrape; nothing here is touched on a request's way."""
 
 from __future__ import annotations
 
@@ -12,9 +12,23 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from proxy.gate.snapshot import Upstream
+    from proxy.login.introspection import Introspector
+    from proxy.login.jwt import JwtVerifier
     from proxy.relay.context import RelayContext
     from proxy.relay.pool import Pool
     from proxy.relay.tls import TlsListener
+
+
+def provider_samples(jwts: JwtVerifier, introspector: Introspector) -> Iterator[Sample]:
+    """What was asked of providers, where there are any."""
+    for keys in jwts.fetched:
+        for result, count in keys.counts.items():
+            yield Sample(metrics.KEY_FETCHES, count, (keys.issuer, result))
+        if keys.age_s is not None:
+            yield Sample(metrics.KEY_AGE, keys.age_s, (keys.issuer,))
+    if introspector.is_used:
+        for result, count in introspector.counts.items():
+            yield Sample(metrics.INTROSPECTIONS, count, (result,))
 
 
 def relay_samples(

@@ -72,7 +72,8 @@ class Receiver(Process):
 class Agent(Process):
     """Prometheus in agent mode: scrapes `target` each second and sends to `url`.
 
-    With `credentials_file` the token is read from there on every request; with `ca_file` that CA alone is trusted.
+    With `credentials_file` the token is read from there on every request, with `oauth2` (a section as it writes them)
+    it gets tokens itself; with `ca_file` that CA alone is trusted.
     """
 
     def __init__(
@@ -83,12 +84,15 @@ class Agent(Process):
         url: str,
         credentials_file: Path | None = None,
         ca_file: Path | None = None,
+        oauth2: Mapping[str, Any] | None = None,
     ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.port = free_port()
         remote: dict[str, object] = {"url": url, "queue_config": {"batch_send_deadline": "1s"}}
         if credentials_file:
             remote["authorization"] = {"credentials_file": str(credentials_file)}
+        if oauth2:
+            remote["oauth2"] = dict(oauth2)
         if ca_file:
             remote["tls_config"] = {"ca_file": str(ca_file)}
         config = directory / "agent.yml"
