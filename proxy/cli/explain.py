@@ -145,8 +145,8 @@ def _case(args: argparse.Namespace, gate: Gate, tokens: Iterable[Token]) -> _Cas
         raise _Unable(f"{args.url!r} is not a URL of http or https")
     target = (url.path or "/") + (f"?{url.query}" if url.query else "")
     lines = [f"{args.method} {target} HTTP/1.1", f"Host: {url.netloc.rpartition('@')[2] or 'localhost'}"]
-    raw = "\r\n".join([*lines, *args.fields]).encode()
-    head = admit_request(raw, len(raw), RequestMemo(IDENTITY_FIELDS))
+    raw = "\r\n".join([*lines, *args.fields, "", ""]).encode()
+    head = admit_request(raw, len(raw) - 4, RequestMemo(IDENTITY_FIELDS))
     ip = _address(args.ip)
     if gate.proxies is not None:
         ip, _ = gate.proxies.read(raw, ip, url.scheme or "https")

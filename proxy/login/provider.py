@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
+import sys
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from proxy.wire.url import is_safe_url
@@ -66,6 +68,8 @@ class ProviderClient:
     ) -> dict[str, Any]:
         if not is_safe_url(url):
             raise ProviderError(f"{url[:200]!a} is not asked: https is wanted, or http on this machine")
+        if "aiohttp" not in sys.modules:
+            await asyncio.to_thread(import_module, "aiohttp")  # a quarter of a second: not for the event loop
         import aiohttp  # noqa: PLC0415 - see the module's docstring
         from yarl import URL  # noqa: PLC0415
 

@@ -144,7 +144,10 @@ def check_partial_head(data: bytes, since: int) -> None:
 
 
 def admit_request(data: bytes, end: int, memo: RequestMemo, known_line: bytes | None = None) -> RequestHead:
-    """The request head in data[:end], or Unlawful. `known_line`: an `authorization_line` seen before here."""
+    """The request head in data[:end], or Unlawful. `known_line`: an `authorization_line` seen before here.
+
+    At `end` stands the empty line, CRLF CRLF.
+    """
     if memo.is_fresh:
         memo.forget()
     cut = data.find(b"\r\n")

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
+import ssl
 import subprocess
 import sys
+from datetime import UTC, datetime
 
 import pytest
 
 from proxy.login import provider as module
 from proxy.login.provider import MAX_ANSWER_BYTES, ProviderClient, ProviderError, discover, endpoint_of
+from proxy.pki.authority import Leaf, issue, make_authority
 from tests.kit.http_server import Reply
 from tests.kit.process import free_port
 from tests.login.provider import Provider, told
@@ -104,3 +108,49 @@ def test_nothing_is_loaded_before_the_first_question():
     code = "import sys; from proxy.login.provider import ProviderClient; ProviderClient(); print(*sys.modules)"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"aiohttp", "yarl"} & set(ran.stdout.split())
+
+
+@pytest.fixture(scope="module")
+def pki(tmp_path_factory):
+    """Two authorities, `ours` and `other`; ours has a certificate for 127.0.0.1."""
+    directory = tmp_path_factory.mktemp("pki")
+    now = datetime.now(UTC)
+    for name in ("ours", "other"):
+        make_authority(directory / name, now)
+    issue(directory / "ours", Leaf("provider", addresses=["127.0.0.1"]), now)
+    return directory
+
+
+@pytest.fixture
+def https(pki):
+    """The URL of a page behind TLS."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pki / "ours" / "provider.crt", pki / "ours" / "provider.key")
+    provider = Provider(**{"/x": {"a": 1}})
+    server = provider._server
+    server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+    with provider:
+        yield f"https://{provider.address}/x"
+
+
+def test_https_is_verified_by_the_authorities_of_the_configuration(pki, https):
+    assert get(https, str(pki / "ours" / "ca.crt")) == {"a": 1}
+    for ca_file in (str(pki / "other" / "ca.crt"), ""):
+        with pytest.raises(ProviderError, match="CERTIFICATE_VERIFY_FAILED"):
+            get(https, ca_file)
+    with pytest.raises(ProviderError, match="No such file"):
+        get(https, str(pki / "no-such.crt"))
+
+
+def test_a_changed_authority_is_taken_after_a_refusal(pki, https, tmp_path):
+    ca_file = tmp_path / "ca.crt"
+
+    async def play():
+        async with ProviderClient(str(ca_file)) as client:
+            shutil.copy(pki / "other" / "ca.crt", ca_file)
+            with pytest.raises(ProviderError):
+                await client.get(https)
+            shutil.copy(pki / "ours" / "ca.crt", ca_file)
+            return await client.get(https)
+
+    assert asyncio.run(play()) == {"a": 1}
