@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import gc
 import logging
 import secrets
@@ -24,6 +25,7 @@ from proxy.gate.decide import Gate
 from proxy.gate.forwarded import Proxies
 from proxy.gate.memory import Memory
 from proxy.gate.redirect import RedirectGate
+from proxy.gate.snapshot import CONTROL
 from proxy.login.introspection import Introspector
 from proxy.login.jwt import JwtVerifier
 from proxy.login.passwords import PasswordChecker
@@ -35,6 +37,7 @@ from proxy.observe.senders import Senders
 from proxy.pki.certificates import Certificates
 from proxy.pki.watch import CertWatch
 from proxy.process import prepare_process, room_for_clients
+from proxy.relay.beside import open_beside
 from proxy.relay.context import RelayContext
 from proxy.relay.figures import provider_samples, relay_samples
 from proxy.relay.finder import AnswerFinder
@@ -49,6 +52,7 @@ from proxy.stores.nudge import serve_nudges, socket_beside
 from proxy.stores.sqlite import SqliteStore, open_store
 from proxy.stores.watch import StoreWatch
 from proxy.tokens.ledger import Tally
+from proxy.tokens.lifecycle import summarize_all
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator
@@ -69,6 +73,9 @@ _NEED_RESTART = {
     "redirect_listen": "redirect_http.listen",
     "access_log": "access_log",
     "telemetry": "telemetry",
+    "console_listen": "console.listen",
+    "control_prefix": "control_prefix",
+    "reloads_by_http": "reload.http",
 }
 _TLS_VERSIONS = {"TLS12": ssl.TLSVersion.TLSv1_2, "TLS13": ssl.TLSVersion.TLSv1_3}
 
@@ -117,14 +124,16 @@ class App:
             addresses = [(address.host, address.port) for address in settings.listen]
             await listeners.open(addresses, proxied=settings.proxy_protocol)
             parts.listening = True
-            parts.redirect = await self._open_redirect(snapshot, finder, observers)
+            redirect = settings.redirect_listen
+            parts.redirect = await open_beside(listeners, RedirectGate(snapshot), (), redirect, tls=False)
             if watch is not None and store is not None and ledger is not None:
                 flushed = partial(ledger.flush, observers)
                 parts.desk = ServerDesk(store, snapshot.token_rules, relay.clock.now, watch.sync, flushed)
                 parts.desk.keeper.start()
                 stack.push_async_callback(asyncio.to_thread, parts.desk.keeper.stop)
+            await self._open_console(stack, parts)
             if certificate is not None:
-                _in_background(stack, certificate[0].run(listeners.use))
+                _in_background(stack, certificate[0].run(parts.use))
             _in_background(stack, _sweep(parts))
             _in_background(stack, reach.run())
             _in_background(stack, follow(lambda: [pool.files for pool in relay.pools.values() if pool.files]))
@@ -142,18 +151,29 @@ class App:
             _log.info("stopped, %d connections cut", cut)
         return 0
 
-    async def _open_redirect(
-        self, snapshot: Snapshot, finder: AnswerFinder, observers: Observers
-    ) -> Listeners | None:
-        """The plain listener that sends people to https. Nothing is ever asked for there, and nothing relayed."""
-        addresses = [(address.host, address.port) for address in self._loaded.settings.redirect_listen]
-        if not addresses:
-            return None
-        relay = RelayContext(RedirectGate(snapshot), finder, observers.add)
-        relay.room = room_for_clients() // 8
-        listeners = Listeners(relay, None)
-        await listeners.open(addresses)
-        return listeners
+    async def _open_console(self, stack: contextlib.AsyncExitStack, parts: _Parts) -> None:
+        """The control plane, where a route leads to it: on the public listener, or behind a gate of its own."""
+        snapshot, address = parts.relay.gate.snapshot, self._loaded.settings.console_listen
+        if CONTROL not in parts.relay.pools and not snapshot.console:
+            return
+        from proxy.console.control import ControlPlane, Windows  # noqa: PLC0415 - not paid for where it is not used
+
+        book, now = self._memory.book, parts.relay.clock.now
+        windows = Windows(
+            prefix=self._loaded.settings.control_prefix,
+            routes=lambda: parts.relay.gate.snapshot.routes,
+            missing=lambda: list(self._missing(parts)),
+            tokens=lambda: summarize_all(book.tokens.values(), now()),
+            now=now,
+            reload=self._reload.now,
+        )
+        plane = ControlPlane(windows)
+        parts.relay.internal.serve = await plane.start()
+        stack.push_async_callback(plane.stop)
+        if address is not None:
+            gate = Gate(_console_only(snapshot), self._memory)
+            parts.console = await open_beside(parts.listeners, gate, snapshot.console, [address], tls=True)
+            _log.info("console on %s", address)
 
     async def _follow_store(
         self, stack: contextlib.AsyncExitStack, ledger: _Ledger | None, observers: Observers
@@ -195,7 +215,8 @@ class App:
         from proxy.console.telemetry import Telemetry  # noqa: PLC0415
 
         page = Page(lambda: self._samples(parts))
-        telemetry = Telemetry(page.build, CONTENT_TYPE, lambda: ", ".join(self._missing(parts)))
+        reload = self._reload.now if self._loaded.settings.reloads_by_http else None
+        telemetry = Telemetry(page.build, CONTENT_TYPE, lambda: ", ".join(self._missing(parts)), reload)
         await telemetry.open(address.host, address.port)
         stack.callback(telemetry.close)
         _log.info("telemetry on %s", address)
@@ -254,6 +275,9 @@ class App:
             parts.desk.rules = loaded.snapshot.token_rules
         if parts.redirect is not None:
             parts.redirect.relay.gate = RedirectGate(loaded.snapshot)
+        if parts.console is not None:
+            parts.console.relay.gate = Gate(_console_only(loaded.snapshot), self._memory)
+            parts.console.relay.use_upstreams(loaded.snapshot.console)
         kept = [
             key
             for field, key in _NEED_RESTART.items()
@@ -275,7 +299,7 @@ class App:
             pool
             for route in relay.gate.snapshot.routes
             for pool in map(relay.pools.__getitem__, (route.upstream, *route.spares))
-            if all_of_them or route.spares or pool.upstream.health_path
+            if pool.upstream != CONTROL and (all_of_them or route.spares or pool.upstream.health_path)
         ]
 
 
@@ -306,16 +330,27 @@ class _Parts:
     listening: bool = False
     redirect: Listeners | None = None
     desk: ServerDesk | None = None
+    console: Listeners | None = None
+
+    def use(self, context: ssl.SSLContext, trust_changed: bool) -> None:  # noqa: FBT001
+        for each in (self.listeners, self.console):
+            if each is not None:
+                each.use(context, trust_changed)
 
     @property
     def every_listener(self) -> list[Listeners]:
-        return [self.listeners, *([self.redirect] if self.redirect else [])]
+        return [each for each in (self.listeners, self.redirect, self.console) if each is not None]
 
 
 def _make_ledger(store: Path) -> _Ledger:
     tally = Tally()
     writer = LedgerWriter(ledger_beside(store), tally)
     return _Ledger(Senders(tally, writer.wake), writer)
+
+
+def _console_only(snapshot: Snapshot) -> Snapshot:
+    """The same, with no route but promgate's own."""
+    return dataclasses.replace(snapshot, routes=snapshot.console)
 
 
 def _in_background(stack: contextlib.AsyncExitStack, work: Coroutine[None, None, None]) -> None:

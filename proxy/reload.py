@@ -42,6 +42,14 @@ class Reload:
         self._judged = loaded.files  # taken, or found bad
         self._seen: Mapping[Path, Stamp] = {}  # at the last look
         self._asked = asyncio.Event()
+        self._waiting: list[asyncio.Future[list[str]]] = []
+
+    async def now(self) -> list[str]:
+        """Read the file now; what keeps it from being taken, nothing when it serves."""
+        told: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
+        self._waiting.append(told)
+        self.ask()
+        return await told
 
     def ask(self) -> None:
         """Read the file now, changed or not."""
@@ -52,9 +60,20 @@ class Reload:
         while True:
             try:
                 if await self._is_asked() or await asyncio.to_thread(self._has_settled):
-                    await self._reload(take)
+                    waiting, self._waiting = self._waiting, []
+                    problems = await self._try(take)
+                    for told in waiting:
+                        if not told.done():  # whoever asked may have gone
+                            told.set_result(problems)
             except Exception:  # noqa: BLE001 - a defect must not end the watch
-                _log.exception("the reload failed; the configuration before it goes on")
+                _log.exception("looking at the configuration failed; it is tried again")
+
+    async def _try(self, take: Callable[[Loaded], None]) -> list[str]:
+        try:
+            return await self._reload(take)
+        except Exception as defect:  # noqa: BLE001 - a defect must not end the watch
+            _log.exception("the reload failed; the configuration before it goes on")
+            return [f"the reload failed: {defect!r}"]
 
     async def _is_asked(self) -> bool:
         """True when somebody asks, False when it is time for a look."""
@@ -72,16 +91,17 @@ class Reload:
         self._seen = now
         return now == before and now != self._judged
 
-    async def _reload(self, take: Callable[[Loaded], None]) -> None:
+    async def _reload(self, take: Callable[[Loaded], None]) -> list[str]:
         try:
             loaded = await asyncio.to_thread(load, self._path)
         except ConfigError as error:
             self._judged, self.failed = error.files, True
             _log.error("%s was not taken, the one before it serves: %s", self._path, _tell(error.problems))
-            return
+            return list(map(str, error.problems))
         self._judged, self._watches = loaded.files, loaded.settings.watch
         take(loaded)
         self.failed, self.taken_at = False, time.time()
+        return []
 
 
 def _tell(problems: list[Problem]) -> str:

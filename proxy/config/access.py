@@ -195,7 +195,7 @@ def build_telling(written: RouteOf, config: Config, report: Report) -> Telling |
             report.problem(at, "with auth: [none] nobody has a tenant of their own; write tenant: NAME")
         elif not config.tenants and report.was_read("tenants"):
             report.problem(at, "nobody has a tenant: name one for each identity in tenants, or tenant: NAME for all")
-    return Telling(written.identity_headers, written.tenant_header, written.tenant or "")
+    return Telling(written.identity_headers, tenant_header=written.tenant_header, tenant=written.tenant or "")
 
 
 def _item(path: str, index: int, report: Report) -> str:

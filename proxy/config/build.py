@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from proxy.config import canary, delivery, files, identities, issuers, routes, schedule
+from proxy.config.control import build_console
 from proxy.config.problem import printable
 from proxy.config.schema import AccessLog, Settings, Tls
 from proxy.config.units import Address, format_duration, is_loopback
@@ -36,8 +37,12 @@ def build(config: Config, report: Report, path: Path, *, open_files: bool) -> tu
     base = path.parent
     users = build_users(config, report)
     roles = identities.build_roles(config, users, report)
+    console = build_console(config, report)
+    own = console.routes if console.listen is None else ()
+    built = routes.build_routes(config, report, base, open_files=open_files)
     snapshot = Snapshot(
-        routes=routes.build_routes(config, report, base, open_files=open_files),
+        routes=(*built, *routes.on_every_host(own, built)),
+        console=console.routes if console.listen is not None else (),
         users=users,
         roles=roles,
         tenants=identities.build_tenants(config, users, report),
@@ -60,6 +65,9 @@ def build(config: Config, report: Report, path: Path, *, open_files: bool) -> tu
         telemetry=_build_telemetry(config, report),
         watch=config.reload.watch,
         proxy_protocol=config.proxy_protocol,
+        reloads_by_http=config.reload.http,
+        console_listen=console.listen,
+        control_prefix=config.control_prefix.rstrip("/"),
         redirect_listen=_build_redirect(config, report),
     )
     if config.tokens.deliver or config.tokens.canary is not None:

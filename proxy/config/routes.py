@@ -5,9 +5,11 @@ The rule: a route that nobody could ever pass, or that everybody could by oversi
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from proxy.config import access
+from proxy.config.control import reserved_by
 from proxy.config.units import is_loopback
 from proxy.config.upstream import build_upstreams
 from proxy.config.users import users_are_known
@@ -23,9 +25,6 @@ if TYPE_CHECKING:
     from proxy.config.route_schema import RateLimitOf, RouteOf
     from proxy.config.schema import Config
 
-#: Names of promgate's own, exact and below (the rest of /-/ is free, Prometheus has names there too).
-_RESERVED = ("/-/healthy", "/-/ready", "/-/login", "/-/callback", "/-/logout", "/-/console", "/-/api/v1", "/-/auth")
-
 _TAKES_TOKENS = {"write_token", "bearer"}
 _DEFAULT_MAX_DELAY_S = 10.0
 
@@ -36,6 +35,15 @@ def build_routes(config: Config, report: Report, base: Path, *, open_files: bool
         report.problem("routes", "at least one route is needed: nothing is let through by default")
     _check_unique(config, report)
     return tuple(_build_route(written, config, report, base, open_files=open_files) for written in config.routes)
+
+
+def on_every_host(own: tuple[Route, ...], built: tuple[Route, ...]) -> tuple[Route, ...]:
+    """Promgate's own routes, for each host that the routes of the file claim, and for all others."""
+    claimed = frozenset(host for route in built for host in route.hosts)
+    if not claimed:
+        return own
+    claiming = tuple(replace(route, hosts=claimed) for route in own)
+    return claiming if all(route.hosts for route in built) else (*claiming, *own)
 
 
 def _check_unique(config: Config, report: Report) -> None:
@@ -56,7 +64,7 @@ def _check_unique(config: Config, report: Report) -> None:
 
 
 def _build_route(written: RouteOf, config: Config, report: Report, base: Path, *, open_files: bool) -> Route:
-    _check_path(written, report)
+    _check_path(written, config, report)
     _check_methods(written, report)
     _check_ways(written, config, report)
     _check_websocket(written, report)
@@ -106,7 +114,7 @@ def _set_of(methods: tuple[bytes, ...] | None) -> frozenset[bytes] | None:
     return None if methods is None else frozenset(methods)
 
 
-def _check_path(written: RouteOf, report: Report) -> None:
+def _check_path(written: RouteOf, config: Config, report: Report) -> None:
     path, at = written.path, f"{written.at}.path"
     if not report.is_sound(at):
         return
@@ -126,7 +134,7 @@ def _check_path(written: RouteOf, report: Report) -> None:
         return
     if canonical != path:
         report.problem(at, f"requests are matched in canonical form; write {canonical!a}")
-    elif any(path == name or path.startswith(name + "/") for name in _RESERVED):
+    elif any(path == name or path.startswith(name + "/") for name in reserved_by(config)):
         report.problem(at, f"{path} is a name of promgate itself; choose another prefix")
     elif written.kind == "plain" and path.endswith("/api/v1/write"):
         report.warning(at, "senders write here, but kind is plain: a refusal may make them drop samples")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from proxy.config.control import ConsoleOf
 from proxy.config.issuers import IntrospectionOf, Jwt
 from proxy.config.route_schema import RouteOf
 from proxy.config.shape import REQUIRED, ListOf, MapOf, Refused, Section, Table, choice, option, whole
@@ -22,6 +23,7 @@ from proxy.config.words import (
     IDENTITY,
     NETWORK,
     ORIGIN,
+    PREFIX,
     RATE,
     SIZE,
     SPAN,
@@ -60,6 +62,7 @@ class Settings(NamedTuple):
     """What the process needs beside the Snapshot. Paths are absolute. `store` is the SQLite file, None without one.
 
     `telemetry` is where metrics and health are shown, None: nowhere. `watch`: a changed file is taken by itself.
+    `console_listen`: where the console is if not on the public listener.
     `redirect_listen` are the plain addresses from which people are sent to https.
     """
 
@@ -71,6 +74,9 @@ class Settings(NamedTuple):
     telemetry: Address | None
     watch: bool
     proxy_protocol: bool
+    reloads_by_http: bool = False
+    console_listen: Address | None = None
+    control_prefix: str = "/-"
     redirect_listen: tuple[Address, ...] = ()
 
 
@@ -161,6 +167,12 @@ class ReloadOf(Section):
         "Take a changed file, and changed files that it names, by itself once they are at rest (within 3s). "
         "The swaps of a mounted ConfigMap or Secret are seen.",
     )
+    http: bool = option(
+        SWITCH,
+        "false",
+        "Take it by `POST /-/reload` too: on the telemetry listener from whoever reaches it, as in Prometheus, and "
+        "with `console` from the role `admin`.",
+    )
 
 
 class Config(Section):
@@ -223,6 +235,8 @@ class Config(Section):
     telemetry: Telemetry | None = option(
         Table(Telemetry), None, "Metrics and health. Without this section there are none, and no port is taken."
     )
+    console: ConsoleOf | None = option(Table(ConsoleOf), None, "The console and the admin API.")
+    control_prefix: str = option(PREFIX, "/-", "Where promgate's own names begin: `/-/console`, `/-/api/v1`.")
     reload: ReloadOf = option(Table(ReloadOf), {}, "Taking a changed configuration.")
     routes: tuple[RouteOf, ...] = option(ListOf(Table(RouteOf)), REQUIRED, "What stands behind the listener.")
     http_server_config: HttpServerConfig | None = option(

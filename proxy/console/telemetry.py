@@ -15,7 +15,7 @@ from proxy.wire.head import RequestMemo, admit_request, find_head_end
 from proxy.wire.unlawful import Unlawful
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from proxy.wire.head import RequestHead
 
@@ -24,20 +24,33 @@ HEAD_S = 10.0
 #: Go's clients close at 5m, so that they, not we, end a connection.
 IDLE_S = 330.0
 SEND_S = 10.0
+RELOAD_S = 60.0
 #: Whoever scrapes as fast as it can gets the same page again: a page is the only dear thing here.
 PAGE_LIVES_S = 0.25
 _AHEAD_BYTES = 64 * 1024
 _TAKEN = frozenset({b"GET", b"HEAD"})
+#: As Prometheus.
+_RELOADING = frozenset({b"POST", b"PUT"})
 _PATHS = frozenset({b"/metrics", b"/-/healthy", b"/-/ready"})
 
 
 class Telemetry:
-    """`build_page` makes the answer to /metrics, of `content_type`; `unready` names what is missing, or nothing."""
+    """`build_page` makes the answer to /metrics, of `content_type`; `unready` names what is missing, or nothing.
 
-    def __init__(self, build_page: Callable[[], bytes], content_type: str, unready: Callable[[], str]) -> None:
+    `reload` reads the configuration now and tells what keeps it from being taken; None: nobody may ask for it here.
+    """
+
+    def __init__(
+        self,
+        build_page: Callable[[], bytes],
+        content_type: str,
+        unready: Callable[[], str],
+        reload: Callable[[], Awaitable[Sequence[str]]] | None = None,
+    ) -> None:
         self._build_page = build_page
         self._content_type = content_type
         self._unready = unready
+        self._reload = reload
         self._page = b""
         self._page_at = -PAGE_LIVES_S
         self._server: asyncio.Server | None = None
@@ -81,6 +94,20 @@ class Telemetry:
             status, text = 200, "ok"
         return build_answer(status, text, fields, close=close, head_only=head_only)
 
+    def asks_reload(self, head: RequestHead) -> bool:
+        return self._reload is not None and head.path == b"/-/reload" and head.method in _RELOADING
+
+    async def reload(self, head: RequestHead) -> bytes:
+        """The answer to a reload that was asked for. A page in a browser may not ask: it has an Origin (RFC 6454 7)."""
+        assert self._reload is not None
+        if any(line[:7].lower() == b"origin:" for line in head.fields.split(b"\r\n")):
+            return build_answer(403, "promgate: not from a browser", [], close=True)
+        problems = await self._reload()
+        if problems:
+            text = "\n".join(("promgate: not taken, the one before it serves", *problems))
+            return build_answer(500, text, [], close=True)
+        return build_answer(200, "reloaded", [], close=True)
+
     def _metrics(self, *, close: bool, head_only: bool) -> bytes:
         now = monotonic()
         if now - self._page_at >= PAGE_LIVES_S:
@@ -94,7 +121,7 @@ class Telemetry:
 class _Connection(asyncio.Protocol):
     """One client. `_ended`: its last answer is sent, and what still comes is thrown away."""
 
-    __slots__ = ("_buffer", "_choked", "_ended", "_searched", "_telemetry", "_timer", "_transport")
+    __slots__ = ("_buffer", "_choked", "_ended", "_reloading", "_searched", "_telemetry", "_timer", "_transport")
 
     def __init__(self, telemetry: Telemetry) -> None:
         self._telemetry = telemetry
@@ -102,6 +129,7 @@ class _Connection(asyncio.Protocol):
         self._searched = 0
         self._choked = False
         self._ended = False
+        self._reloading: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
@@ -113,6 +141,8 @@ class _Connection(asyncio.Protocol):
     def connection_lost(self, _exc: Exception | None) -> None:
         self._ended = True
         self._telemetry.connections.pop(self, None)
+        if self._reloading is not None:
+            self._reloading.cancel()  # nobody is told; the reload itself goes on
         if self._timer is not None:
             self._timer.cancel()
 
@@ -157,6 +187,11 @@ class _Connection(asyncio.Protocol):
             return
         self._buffer, self._searched = self._buffer[end + 4 :], 0
         self._telemetry.note(self)
+        if self._telemetry.asks_reload(head):
+            self._ended = True
+            self._within(RELOAD_S)
+            self._reloading = asyncio.get_running_loop().create_task(self._reload(head))
+            return
         close = head.close or head.has_body  # a body is no part of any question here: it is not read
         answer = self._telemetry.answer(head, close=close)
         if close:
@@ -166,6 +201,9 @@ class _Connection(asyncio.Protocol):
         self._transport.write(answer)
         if self._buffer:
             asyncio.get_running_loop().call_soon(self._next)
+
+    async def _reload(self, head: RequestHead) -> None:
+        self._end(await self._telemetry.reload(head))
 
     def _end(self, answer: bytes) -> None:
         """The last answer. Closing before the client does could take it back by a reset (RFC 9112 9.6)."""

@@ -71,7 +71,7 @@ _PHRASE = {
     400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found",
     405: "Method Not Allowed", 411: "Length Required", 413: "Content Too Large", 414: "URI Too Long",
     417: "Expectation Failed", 421: "Misdirected Request", 429: "Too Many Requests",
-    431: "Request Header Fields Too Large",
+    500: "Internal Server Error", 431: "Request Header Fields Too Large",
     501: "Not Implemented", 502: "Bad Gateway", 503: "Service Unavailable", 504: "Gateway Timeout",
     505: "HTTP Version Not Supported",
 }  # fmt: skip

@@ -92,8 +92,14 @@ class Upstream(NamedTuple):
         """How logs and metrics call it."""
         if self.socket:
             return f"unix:{self.socket}"
+        if not self.port:
+            return self.host
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}"
+
+
+#: promgate's own console and API, which no address leads to.
+CONTROL = Upstream("control", 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,9 +134,13 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Telling:
-    """What an upstream is told of who is asking. `tenant` is everybody's on the route; empty: each has its own."""
+    """What an upstream is told of who is asking. `tenant` is everybody's on the route; empty: each has its own.
+
+    `quoted`: percent-encoded, so that any name fits, and with way and token id; the control plane reads it.
+    """
 
     identity: bool = False
+    quoted: bool = False
     tenant_header: str = ""
     tenant: str = ""
 
@@ -279,6 +289,7 @@ class Snapshot:
     `users` maps a name to its bcrypt hashes; `roles` maps an identity (`basic:NAME`, `token:NAME`, `jwt:SUB`,
     `introspection:SUB`, `cert:CN=NAME`, `cert:SAN=NAME`), or the key of a claim, to its roles, `tenants` an identity to
     its tenant. `routes` keep the order of the file; `gate.routing` picks the longest whole-segment prefix.
+    `console` are promgate's own routes where they have a listener of their own, else they are among `routes`.
     `external_url` is an origin (`https://noc.example.net`); `hsts` is the whole field line for people's answers over
     TLS, empty for none.
     """
@@ -295,3 +306,4 @@ class Snapshot:
     trusted_proxies: Proxies | None = None
     external_url: str = ""
     hsts: bytes = b""
+    console: tuple[Route, ...] = ()

@@ -16,11 +16,24 @@ if TYPE_CHECKING:
 #: Visible ASCII (RFC 9110 5.5) without the comma, by which two identities could be read from one field.
 _fits = re.compile(r"[!-+\--~]+", re.ASCII).fullmatch
 
+_odd = re.compile(rb"[^A-Za-z0-9._~:@=-]")
+
+
+def quote(name: str) -> str:
+    """Percent-encoded (RFC 3986 2.1): any name, as one word of ASCII."""
+    return _odd.sub(lambda found: b"%%%02X" % found[0][0], name.encode()).decode()
+
 
 def tell(telling: Telling, identity: Identity, tenants: Mapping[str, str]) -> bytes | Reason:
     """The lines for `identity`, or the reason why it may not pass."""
     lines = ""
-    if telling.identity:
+    if telling.quoted:
+        lines = (
+            f"X-Promgate-Identity: {quote(identity.name)}\r\nX-Promgate-Way: {identity.way.value}\r\n"
+            f"X-Promgate-Roles: {','.join(map(quote, sorted(identity.roles)))}\r\n"
+            f"X-Promgate-Token-Id: {identity.token_id}\r\n"
+        )
+    elif telling.identity:
         if not _fits(identity.name):
             return Reason.IDENTITY_UNFIT
         roles = ",".join(sorted(identity.roles))

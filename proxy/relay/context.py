@@ -10,6 +10,7 @@ from proxy.clock import Clock
 from proxy.gate.edits import IDENTITY_FIELDS
 from proxy.gate.limit import address_key
 from proxy.relay.balance import Balance
+from proxy.relay.internal import Internal
 from proxy.relay.pool import Pool
 from proxy.wire.head import RequestMemo
 from proxy.wire.response import ResponseMemo
@@ -74,6 +75,7 @@ class RelayContext:
         self.request_memo = RequestMemo(IDENTITY_FIELDS)
         self.response_memo = ResponseMemo()
         self.draining = False
+        self.internal = Internal()
         #: Which client certificates the listeners take; None: none is asked for.
         self.trust: ClientTrust | None = None
 
@@ -83,7 +85,11 @@ class RelayContext:
         backends: dict[str, Backend] = {}
         for route in routes:
             for upstream in (route.upstream, *route.spares):
-                pools[upstream] = pools.get(upstream) or self.pools.get(upstream) or Pool(upstream, self.response_memo)
+                pools[upstream] = (
+                    pools.get(upstream)
+                    or self.pools.get(upstream)
+                    or Pool(upstream, self.response_memo, self.internal)
+                )
             mine = [pools[upstream] for upstream in (route.upstream, *route.spares)]
             backends[route.name] = Balance(mine, first_available=route.first_available) if route.spares else mine[0]
         for upstream, pool in self.pools.items():

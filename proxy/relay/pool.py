@@ -9,6 +9,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from proxy.gate.decision import Reason
+from proxy.gate.snapshot import CONTROL
 from proxy.pki.context import PairError
 from proxy.relay.upstream import UpstreamConnection
 from proxy.relay.upstream_files import UpstreamFiles
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from proxy.gate.snapshot import Upstream
+    from proxy.relay.internal import Internal
     from proxy.wire.response import ResponseMemo
 
 _log = logging.getLogger("promgate.upstream")
@@ -57,8 +59,9 @@ def why(error: Exception) -> str:
 class Pool:
     """The idle connections of one upstream, newest first: the oldest may then grow stale and be swept away."""
 
-    def __init__(self, upstream: Upstream, memo: ResponseMemo) -> None:
+    def __init__(self, upstream: Upstream, memo: ResponseMemo, internal: Internal | None = None) -> None:
         self.upstream = upstream
+        self._internal = internal
         #: None: it is reached with no files and no credential.
         self.files = UpstreamFiles(upstream) if upstream.tls or upstream.login else None
         self.is_down = False
@@ -145,6 +148,8 @@ class Pool:
         def protocol() -> UpstreamConnection:
             return UpstreamConnection(self, self._memo)
 
+        if upstream == CONTROL and self._internal is not None:
+            return await self._internal.connect(protocol)
         if upstream.socket:
             _, connection = await loop.create_unix_connection(protocol, upstream.socket)
         elif upstream.tls is None:

@@ -23,7 +23,7 @@ from proxy.tokens.secret import SCHEME, Secret, mint
 from proxy.tokens.token import ACCEPTED, Token, TokenKind, TokenState, ended_at, state_at
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 #: Letters that need no quoting in a shell, a log line, a URL path or a YAML key.
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
@@ -142,6 +142,15 @@ def summarize(seen: tuple[Token, ...], now: float) -> Summary:
         previous=len(others),
         previous_until=max((end for token in others if (end := ended_at(token)) is not None), default=None),
     )
+
+
+def summarize_all(tokens: Iterable[Token], now: float) -> list[Summary]:
+    """A line for each name, sorted by name."""
+    by_name: dict[str, list[Token]] = {}
+    for token in tokens:
+        by_name.setdefault(token.name, []).append(token)
+    seen = ((name, sorted(named, key=lambda token: token.minted_at)) for name, named in by_name.items())
+    return [summarize(tuple(named), now) for _, named in sorted(seen)]
 
 
 def mint_token(

@@ -1,0 +1,120 @@
+"""The control plane's own routes: console, admin API, reload. They pass the same gate as every other route.
+
+Off unless the section is there: a proxy that nobody administers over the network has no such door, and does not
+pay for the web framework behind it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from proxy.config.shape import ListOf, Section, choice, option
+from proxy.config.units import is_loopback
+from proxy.config.words import ADDRESS, NAME, SWITCH
+from proxy.gate.snapshot import CONTROL, RateLimit, Route, Rule, Telling, Way
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from proxy.config.problem import Report
+    from proxy.config.schema import Config
+    from proxy.config.units import Address
+
+_READING = frozenset({b"GET", b"HEAD"})
+#: Forms and JSON of the admin API are small; what is larger is no request of it.
+_MAX_BODY_BYTES = 64 * 1024
+#: A person, or a pipeline; whoever asks faster is neither.
+_RATE = RateLimit(rate=10, interval_s=1.0, burst=40)
+_TELLING = Telling(identity=True, quoted=True)
+
+
+class ConsoleOf(Section):
+    """The console (`/-/console`) and the admin API (`/-/api/v1`). Left out: there is neither."""
+
+    enabled: bool = option(SWITCH, "true", "`false` is as if the section were not there.")
+    listen: Address | None = option(
+        ADDRESS, None, "An address of their own, with the TLS of the public one. Left out: on the public listener."
+    )
+    auth: tuple[str, ...] = option(
+        ListOf(choice("basic", "bearer", "jwt", "client_cert"), or_one=True),
+        [],
+        "Ways in. Left out: each of `basic`, `bearer`, `jwt` and `client_cert` that is configured.",
+    )
+    allow: tuple[str, ...] = option(
+        ListOf(NAME, or_one=True), [], "Roles that may see the console; the admin API is for `admin`. Left out: all."
+    )
+
+
+class Console(NamedTuple):
+    """What is built of the section: its routes, and where they are served if not on the public listener."""
+
+    routes: tuple[Route, ...] = ()
+    listen: Address | None = None
+
+
+def build_console(config: Config, report: Report) -> Console:
+    written = config.console
+    if written is None or not written.enabled:
+        if config.reload.http and config.telemetry is None and report.is_sound("reload", "telemetry"):
+            report.problem("reload.http", "nobody could ask: it needs telemetry, or console")
+        return Console()
+    _check_listen(config, report)
+    ways = frozenset(map(Way, written.auth or _configured_ways(config)))
+    if not ways and report.is_sound("console", "basic_auth_users", "htpasswd", "tokens", "jwt"):
+        report.problem("console", "nobody could log in: configure basic_auth_users, or another way in")
+    roles = written.allow or tuple(config.roles)
+    if not roles and report.is_sound("console", "roles"):
+        report.problem("console", "nobody could see it: give somebody a role in roles")
+    prefix = config.control_prefix.rstrip("/")
+    return Console(tuple(_routes(prefix, ways, roles, takes_reload=config.reload.http)), written.listen)
+
+
+def reserved_by(config: Config) -> tuple[str, ...]:
+    """Names of promgate's own, exact and below: no route may take them (the rest of /-/ is Prometheus' as well)."""
+    prefix = config.control_prefix.rstrip("/")
+    names = ("login", "callback", "logout", "console", "api/v1", "auth")
+    return ("/-/healthy", "/-/ready", *(f"{prefix}/{name}" for name in names))
+
+
+def _routes(prefix: str, ways: frozenset[Way], roles: Iterable[str], *, takes_reload: bool) -> Iterable[Route]:
+    def route(name: str, path: str, rules: tuple[Rule, ...], methods: frozenset[bytes] | None) -> Route:
+        return Route(
+            f"promgate-{name}",
+            prefix + path,
+            CONTROL,
+            ways=ways,
+            rules=rules,
+            methods=methods,
+            rate_limit=_RATE,
+            max_body_bytes=_MAX_BODY_BYTES,
+            telling=_TELLING,
+        )
+
+    admin = (Rule("admin"),)
+    yield route("console", "/console", tuple(Rule(role, _READING) for role in roles), _READING)
+    yield route("api", "/api/v1", admin, frozenset({b"GET", b"HEAD", b"POST", b"DELETE"}))
+    if takes_reload:
+        yield route("reload", "/reload", admin, frozenset({b"POST", b"PUT"}))
+
+
+def _configured_ways(config: Config) -> Iterable[str]:
+    if config.basic_auth_users or config.htpasswd:
+        yield "basic"
+    if config.tokens.store is not None:
+        yield "bearer"
+    if config.jwt:
+        yield "jwt"
+    tls = config.tls_server_config
+    if tls is not None and tls.client_auth_type != "NoClientCert":
+        yield "client_cert"
+
+
+def _check_listen(config: Config, report: Report) -> None:
+    address = config.console.listen if config.console is not None else None
+    at = "console.listen"
+    if address is None or not report.is_sound(at, "listen", "tls_server_config"):
+        return
+    if address in config.listen and address.port != 0:
+        report.problem(at, f"{address} is the public listener already; leave listen out, or take another port")
+    elif config.tls_server_config is None and not is_loopback(address.host) and not config.insecure_plaintext:
+        report.problem(at, f"other machines reach {address}, and there is no TLS: write tls_server_config")

@@ -1,0 +1,112 @@
+"""The control plane: an aiohttp application that no socket listens for. Each request comes from the relay.
+
+So the gate has said who asks and that they may; this room says what there is to see and to do. Answers are for this
+asker and this moment: nothing is stored, framed or read by a script of another site.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from proxy import __version__
+from proxy.console.asker import read_asker
+from proxy.console.overview import Seen, render_overview
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from proxy.gate.snapshot import Route
+    from proxy.tokens.lifecycle import Summary
+
+#: No script, no frame, nothing from elsewhere (CSP 3); what a page shows is kept nowhere.
+_FIELDS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'",
+    "Cache-Control": "no-store",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+_STYLE = Path(__file__).with_name("style.css")
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """What the control plane sees of the process, each looked at when it is asked for.
+
+    `reload` reads the configuration now; what keeps it from being taken, nothing when it serves.
+    """
+
+    prefix: str
+    routes: Callable[[], Sequence[Route]]
+    missing: Callable[[], Sequence[str]]
+    tokens: Callable[[], Sequence[Summary]]
+    now: Callable[[], float]
+    reload: Callable[[], Awaitable[Sequence[str]]]
+
+
+class ControlPlane:
+    """`start` it, give `server` to `relay.internal`, `stop` it."""
+
+    def __init__(self, windows: Windows) -> None:
+        self._windows = windows
+        self._style = _STYLE.read_text(encoding="utf-8")
+        self._runner: web.AppRunner | None = None
+
+    async def start(self) -> Callable[[], asyncio.Protocol]:
+        """The factory of the server's end of a connection."""
+        app = web.Application(client_max_size=64 * 1024)
+        app.on_response_prepare.append(_guard)
+        prefix = self._windows.prefix
+        app.router.add_get(f"{prefix}/console", self._overview)
+        app.router.add_get(f"{prefix}/console/style.css", self._sheet)
+        app.router.add_route("*", f"{prefix}/reload", self._reload)
+        self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
+        await self._runner.setup()
+        server = self._runner.server
+        assert server is not None
+        return server
+
+    async def stop(self) -> None:
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    async def _overview(self, request: web.Request) -> web.Response:
+        windows, asker = self._windows, read_asker(request.headers)
+        tokens = windows.tokens() if "admin" in asker.roles else None
+        seen = Seen(asker, windows.routes(), windows.missing(), tokens, __version__, windows.now())
+        text = render_overview(seen, f"{windows.prefix}/console/style.css")
+        return web.Response(text=text, content_type="text/html")
+
+    async def _sheet(self, _: web.Request) -> web.Response:
+        return web.Response(text=self._style, content_type="text/css")
+
+    async def _reload(self, request: web.Request) -> web.Response:
+        """As Prometheus: POST or PUT. A page of another site has a browser's Origin, and no business here."""
+        if _is_cross_site(request):
+            return web.Response(status=403, text="promgate: not from another site\n")
+        problems = await self._windows.reload()
+        if problems:
+            lines = "".join(f"{line}\n" for line in problems)
+            return web.Response(status=500, text=f"promgate: not taken, the one before it serves\n{lines}")
+        return web.Response(text="reloaded\n")
+
+
+async def _guard(_: web.BaseRequest, response: web.StreamResponse) -> None:
+    response.headers.update(_FIELDS)
+    response.headers.pop("Server", None)
+
+
+def _is_cross_site(request: web.Request) -> bool:
+    """By Fetch Metadata where a browser sends it, else by Origin; programs send neither."""
+    site = request.headers.get("Sec-Fetch-Site")
+    if site is not None:
+        return site not in {"same-origin", "none"}
+    origin = request.headers.get("Origin")
+    return origin is not None and origin.partition("://")[2] != request.host
