@@ -30,8 +30,11 @@ NO_OUTLETS = Outlets()
 def create(
     desk: Desk, name: str, *, kind: TokenKind, lifetime_s: float | None = None, outlets: Outlets = NO_OUTLETS
 ) -> Report | Refusal:
-    """The first token of a name, handed out. Raises StoreError."""
-    drive = drive_of(desk, name, new_id(desk), outlets)
+    """The first token of a name, handed out. Raises StoreError.
+
+    It is not proven: it takes nothing over, and may have to be made before there is a server to prove it on.
+    """
+    drive = drive_of(desk, name, new_id(desk), outlets, proven=False)
     if isinstance(drive, Refusal):
         return drive
     issued = succession.begin_first(

@@ -12,5 +12,5 @@ def pair(tmp_path_factory):
 
 @pytest.fixture
 def endpoint(pair):
-    with Endpoint(pair).running() as running:
+    with Endpoint(pair) as running:
         yield running

@@ -13,6 +13,7 @@ from proxy.delivery.sinks import open_sinks
 from proxy.tokens.ports import DeliveryError
 from proxy.tokens.targets import CommandTarget, FileTarget, WebhookTarget
 from tests.delivery.play import own_part, parcel
+from tests.kit.http_server import Reply
 from tests.stores.loops import on_both_loops, run
 
 #: Takes a line from its standard input into a file; says it all on stderr, and fails, where the file `broken` is there.
@@ -61,13 +62,13 @@ class WebhookPlace:
         self.endpoint = endpoint
         key = directory / "key"
         key.write_text("a key of more than twenty-four bytes\n")
-        self.where = WebhookTarget(f"{endpoint.url}/hook", str(key), str(pair / "ca.crt"))
+        self.where = WebhookTarget(f"{endpoint.base}/hook", str(key), str(pair / "ca.crt"))
 
     def arrived(self):
-        return json.loads(self.endpoint.received[-1]["body"])["data"]["token"] if self.endpoint.received else None
+        return json.loads(self.endpoint.received[-1].body)["data"]["token"] if self.endpoint.received else None
 
     def break_it(self):
-        self.endpoint.answer = lambda request: (500, {}, request["body"])
+        self.endpoint.answer = lambda request: Reply(500, request.body)
 
 
 @pytest.fixture(params=["file", "command", "webhook"])

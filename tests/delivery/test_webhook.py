@@ -16,7 +16,8 @@ import pytest
 from proxy.delivery.webhook import WebhookSink, parse_key, signature
 from proxy.tokens.ports import DeliveryError
 from proxy.tokens.targets import WebhookTarget
-from tests.delivery.play import Endpoint, make_pair, own_part, parcel
+from tests.delivery.play import make_pair, own_part, parcel
+from tests.kit.http_server import Reply
 
 KEY = b"a key of more than twenty-four bytes"
 NOW = 1_750_000_000.75
@@ -27,7 +28,7 @@ def make(tmp_path, pair, endpoint):
     key = tmp_path / "key"
     key.write_bytes(KEY + b"\n")
 
-    def sink(url=f"{endpoint.url}/hook", ca_file=pair / "ca.crt", secret_file=key, **how):
+    def sink(url=f"{endpoint.base}/hook", ca_file=pair / "ca.crt", secret_file=key, **how):
         return WebhookSink(WebhookTarget(url, str(secret_file), str(ca_file) if ca_file else "", **how), lambda: NOW)
 
     return sink
@@ -46,8 +47,8 @@ def failure(sink):
 def test_what_is_sent(make, endpoint):
     make().deliver(parcel())
     (request,) = endpoint.received
-    assert request["path"] == "/hook"
-    assert json.loads(request["body"]) == {
+    assert request.path == "/hook"
+    assert json.loads(request.body) == {
         "type": "token.rotated",
         "timestamp": "2025-06-15T15:06:40Z",
         "data": {
@@ -58,7 +59,7 @@ def test_what_is_sent(make, endpoint):
             "token": parcel().secret.reveal(),
         },
     }
-    headers = request["headers"]
+    headers = request.headers
     assert headers["Content-Type"] == "application/json"
     assert headers["webhook-id"] == f"rotation-1-{parcel().token_id}"
     assert headers["webhook-timestamp"] == "1750000000"
@@ -68,8 +69,8 @@ def test_the_signature_is_what_a_receiver_works_out(make, endpoint):
     """By hand, as https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md has it."""
     make().deliver(parcel())
     (request,) = endpoint.received
-    headers = request["headers"]
-    signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + request["body"]
+    headers = request.headers
+    signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + request.body
     expected = base64.b64encode(hmac.new(KEY, signed, hashlib.sha256).digest()).decode()
     assert headers["webhook-signature"] == f"v1,{expected}"
 
@@ -83,7 +84,7 @@ def test_the_signature_of_the_specification():
 
 @pytest.mark.parametrize("status", [200, 201, 202, 204])
 def test_2xx_is_the_receipt(make, endpoint, status):
-    endpoint.answer = lambda _: (status, {}, b"")
+    endpoint.answer = lambda _: Reply(status)
     make().deliver(parcel())
     assert len(endpoint.received) == 1
 
@@ -91,12 +92,12 @@ def test_2xx_is_the_receipt(make, endpoint, status):
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        ((500, {}, b"out of order\nmore"), "answered 500: out of order"),
-        ((404, {}, b""), "answered 404"),
-        ((302, {"Location": "/elsewhere"}, b""), "answered 302; redirects are not followed: name the place"),
-        ((307, {"Location": "/elsewhere"}, b""), "answered 307; redirects are not followed: name the place"),
-        ((400, {}, b"bad key " + KEY), "answered 400: (what it said is withheld: it holds the secret)"),
-        ((400, {}, b"\x1b[2J\xff"), "answered 400:  [2J\ufffd"),
+        (Reply(500, b"out of order\nmore"), "answered 500: out of order"),
+        (Reply(404), "answered 404"),
+        (Reply(302, headers={"Location": "/elsewhere"}), "answered 302; redirects are not followed: name the place"),
+        (Reply(307, headers={"Location": "/elsewhere"}), "answered 307; redirects are not followed: name the place"),
+        (Reply(400, b"bad key " + KEY), "answered 400: (what it said is withheld: it holds the secret)"),
+        (Reply(400, b"\x1b[2J\xff"), "answered 400:  [2J\ufffd"),
     ],
 )
 def test_anything_else_is_a_failure(make, endpoint, answer, said):
@@ -106,7 +107,7 @@ def test_anything_else_is_a_failure(make, endpoint, answer, said):
 
 
 def test_an_answer_with_the_token_in_it_is_withheld(make, endpoint):
-    endpoint.answer = lambda request: (422, {}, request["body"])
+    endpoint.answer = lambda request: Reply(422, request.body)
     assert failure(make()) == "answered 422: (what it said is withheld: it holds the secret)"
 
 
@@ -122,7 +123,7 @@ def test_a_certificate_for_another_name_is_refused(make, endpoint):
     assert said.startswith("the certificate of 127.0.0.1 is not good: Hostname mismatch")
     assert endpoint.received == []
     make(server_name="localhost").deliver(parcel())
-    assert endpoint.received[0]["headers"]["Host"] == f"localhost:{endpoint.port}"
+    assert endpoint.received[0].headers["Host"] == f"localhost:{endpoint.base.rpartition(':')[2]}"
 
 
 def test_no_tls_at_all(make):
@@ -146,23 +147,26 @@ def test_nobody_there(make):
     assert failure(make(url=f"https://127.0.0.1:{port}/")) == f"cannot connect to 127.0.0.1:{port}: Connection refused"
 
 
-def test_an_answer_that_trickles_meets_the_deadline(make, pair):
+def test_an_answer_that_trickles_meets_the_deadline(make):
     """Each byte comes in time, and the whole would take for ever."""
     left = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as plain:
 
-    def trickle(write):
-        with suppress(OSError):
-            write(b"HTTP/1.1 200 OK\r\nX-Long: ")
-            while not left.wait(0.05):
-                write(b"x")
+        def trickle():
+            peer, _ = plain.accept()
+            with peer, suppress(OSError):
+                peer.sendall(b"HTTP/1.1 200 OK\r\nX-Long: ")
+                while not left.wait(0.05):
+                    peer.sendall(b"x")
 
-    slow = Endpoint(pair)
-    slow.instead = trickle
-    with slow.running():
+        thread = threading.Thread(target=trickle)
+        thread.start()
         before = time.monotonic()
-        assert failure(make(url=slow.url, timeout_s=0.5)).endswith("gave no answer: it took longer than 0.5 s")
+        said = failure(make(url=f"http://127.0.0.1:{plain.getsockname()[1]}/", timeout_s=0.5))
+        assert said.endswith("gave no answer: it took longer than 0.5 s")
         assert time.monotonic() - before < 30
         left.set()
+        thread.join()
 
 
 def test_proxies_of_the_environment_are_not_asked(make, endpoint, monkeypatch):

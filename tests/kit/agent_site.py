@@ -27,14 +27,19 @@ class AgentSite(NamedTuple):
 
 @contextmanager
 def agent_site(
-    directory: Path, tokens: Mapping[str, Any] | None = None, more: Mapping[str, Any] | None = None, *, series: int = 0
+    directory: Path,
+    tokens: Mapping[str, Any] | None = None,
+    more: Mapping[str, Any] | None = None,
+    *,
+    series: int = 0,
+    port: int | None = None,
 ) -> Iterator[AgentSite]:
     """An agent with a token of the name `agent`, delivering; `tokens` is that section of promgate's configuration.
 
-    `more` are other sections of it. `series` is how many the target has beside its counter.
+    `more` are other sections of it. `series` is how many the target has beside its counter, `port` the receiver's.
     """
     token_file = directory / "token"
-    with Receiver(directory / "receiver") as receiver:
+    with Receiver(directory / "receiver", port) as receiver:
         routes = [write_route(f"http://127.0.0.1:{receiver.port}")]
         promgate = Promgate(directory / "promgate", {"tokens": dict(tokens or {}), "routes": routes, **(more or {})})
         secret = promgate.token("create", "agent", "--print")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ssl
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from email.message import Message
+    from pathlib import Path
 
 
 class Request(NamedTuple):
@@ -26,13 +29,25 @@ class Reply(NamedTuple):
     status: int = 200
     body: bytes = b""
     content_type: str = "text/plain; version=0.0.4"
+    headers: Mapping[str, str] = {}
 
 
 class HttpServer:
-    """Answers each request with `answer(request)`, on a free loopback port, one thread a connection."""
+    """Answers each request with `answer(request)`, on a free loopback port, one thread a connection.
 
-    def __init__(self, answer: Callable[[Request], Reply]) -> None:
+    With `tls`, a certificate and its key, it speaks TLS.
+    """
+
+    def __init__(self, answer: Callable[[Request], Reply], tls: tuple[Path, Path] | None = None) -> None:
         self._server = _Server(("127.0.0.1", 0), _handler(answer))
+        self._scheme = "http" if tls is None else "https"
+        if tls is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*tls)
+            # The handshake belongs to the connection's own thread.
+            self._server.socket = context.wrap_socket(
+                self._server.socket, server_side=True, do_handshake_on_connect=False
+            )
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True)
 
     @property
@@ -43,7 +58,7 @@ class HttpServer:
 
     @property
     def base(self) -> str:
-        return f"http://{self.address}"
+        return f"{self._scheme}://{self.address}"
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -59,6 +74,11 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True  # a kept-alive connection does not hold the end up
     request_queue_size = 128
 
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A client that leaves, or does not like our certificate, is its own test's business."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
+
 
 def _handler(answer: Callable[[Request], Reply]) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
@@ -71,6 +91,8 @@ def _handler(answer: Callable[[Request], Reply]) -> type[BaseHTTPRequestHandler]
             if reply.status != 204:
                 self.send_header("Content-Type", reply.content_type)
                 self.send_header("Content-Length", str(len(reply.body)))
+            for name, value in reply.headers.items():
+                self.send_header(name, value)
             self.end_headers()
             self.wfile.write(reply.body)
 
