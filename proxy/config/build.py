@@ -70,7 +70,7 @@ def build(config: Config, report: Report, path: Path, *, open_files: bool) -> tu
         control_prefix=config.control_prefix.rstrip("/"),
         redirect_listen=_build_redirect(config, report),
     )
-    if config.tokens.deliver or config.tokens.canary is not None:
+    if config.tokens.deliver or config.tokens.canary is not None or config.tokens.senders:
         snapshot = replace(snapshot, token_rules=_with_delivery(config, snapshot, report, base, open_files=open_files))
     return snapshot, settings
 
@@ -107,7 +107,8 @@ def _with_delivery(config: Config, snapshot: Snapshot, report: Report, base: Pat
     if rules is not None and open_files:
         canary.check_canary_files(rules, report)
     targets = delivery.build_deliver(config, report, base, open_files=open_files)
-    return replace(snapshot.token_rules, deliver=targets, canary=rules)
+    renewing = delivery.build_renewing(config, report)
+    return replace(snapshot.token_rules, deliver=targets, canary=rules, renewing=renewing)
 
 
 def _build_proxies(config: Config, report: Report) -> Proxies | None:

@@ -82,6 +82,18 @@ def build_deliver(config: Config, report: Report, base: Path, *, open_files: boo
     return built
 
 
+def build_renewing(config: Config, report: Report) -> frozenset[str]:
+    """Names whose one sender fetches its token itself."""
+    for name in config.tokens.senders:
+        at = join_key("tokens.senders", name)
+        _check_name(name, at, report)
+        if name in config.tokens.deliver and report.is_sound(at):
+            report.problem(at, "its token is delivered already; take the name out of tokens.deliver or tokens.senders")
+    if config.tokens.senders and config.tokens.store is None and report.is_sound("tokens.store"):
+        report.problem("tokens.senders", "there are no tokens to fetch without tokens.store")
+    return frozenset(config.tokens.senders)
+
+
 def _check_name(name: str, at: str, report: Report) -> None:
     try:
         NAME.parse(name)

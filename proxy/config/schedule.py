@@ -51,7 +51,7 @@ def build_period(config: Config, report: Report) -> Period | None:
         return None
     if not report.is_sound("tokens.rotation_period", "tokens.rotation_jitter", "tokens.rotation_window"):
         return None
-    if not tokens.deliver and report.is_sound("tokens.deliver"):
+    if not tokens.deliver and not tokens.senders and report.is_sound("tokens.deliver", "tokens.senders"):
         report.problem("tokens.rotation_period", "no name has targets in deliver: nobody would receive the new tokens")
     if tokens.rotation_jitter >= period_s:
         at = "tokens.rotation_jitter" if "tokens.rotation_jitter" in report.lines else "tokens.rotation_period"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from proxy.config.canary import CanaryOf
 from proxy.config.delivery import TargetOf
 from proxy.config.schedule import WindowOf
-from proxy.config.shape import ListOf, MapOf, Section, Table, option
+from proxy.config.shape import ListOf, MapOf, Section, Table, choice, option
 from proxy.config.words import DURATION, SPAN, STORE
 
 
@@ -47,6 +47,12 @@ class Tokens(Section):
     )
     canary: CanaryOf | None = option(
         Table(CanaryOf), None, "Prove a new token before it is delivered. Left out: it is not proven."
+    )
+    senders: dict[str, str] = option(
+        MapOf("name", choice("one")),
+        {},
+        "Name -> `one`, of names with one sender, which fetches its new token itself (`promgate token renew`). Whoever "
+        "else comes for it is an alarm, and stops the rotation.",
     )
     rotation_period: float | None = option(
         SPAN,

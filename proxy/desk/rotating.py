@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from proxy.desk import renewing
 from proxy.desk.driving import Drive
 from proxy.tokens import lifecycle, succession
 from proxy.tokens.lifecycle import Refusal, Why
 from proxy.tokens.ports import Conflict
+from proxy.tokens.renewal import is_renewal
 
 if TYPE_CHECKING:
     from proxy.desk.desk import Desk, Report
@@ -67,12 +69,15 @@ def rotate(
     known = None if rotation_id is None else desk.store.rotation(rotation_id)
     if known is not None and known.name != name:
         return Refusal(f"rotation {known.id} is one of {known.name}, not of {name[:80]!r}: choose another --id")
-    drive = drive_of(desk, name, rotation_id or new_id(desk), outlets)
+    overlap_s = desk.rules.overlap_s if overlap_s is None else overlap_s
+    rotation_id = rotation_id or new_id(desk)
+    if name in desk.rules.renewing and (known is None or is_renewal(known)):
+        return renewing.begin(desk, name, rotation_id=rotation_id, overlap_s=overlap_s)
+    drive = drive_of(desk, name, rotation_id, outlets)
     if isinstance(drive, Refusal):
         return drive
     if known is not None:
         return drive.run()
-    overlap_s = desk.rules.overlap_s if overlap_s is None else overlap_s
     issued = succession.begin(
         desk.store.story(name),
         rotation_id=drive.id,

@@ -1,7 +1,8 @@
 """Rotations by the calendar: those that are due, and those that somebody began and did not end.
 
 `next_work` says what there is to do, `do` does it; the server's `Keeper` and `promgate token rotate --due` are the two
-who ask. Only names with configured targets have a schedule: a secret that nobody receives moves no sender.
+who ask. Only names with configured targets, or whose sender renews itself, have a schedule: a secret that nobody
+receives moves no sender.
 """
 
 from __future__ import annotations
@@ -58,13 +59,18 @@ def look_ahead(desk: Desk) -> Outlook:
     """Read the store for all that the calendar asks. Raises StoreError."""
     now, period = desk.clock(), desk.rules.rotation
     recent = tuple(desk.store.recent_rotations(_RECENT))
-    names = desk.store.names() if period is not None else ()
+    names = [name for name in desk.store.names() if _moves(desk, name)] if period is not None else ()
     dues = [
         one
         for name in names
-        if desk.sinks(name) and period is not None and (one := due(desk.store.story(name), period, now)) is not None
+        if period is not None and (one := due(desk.store.story(name), period, now)) is not None
     ]
     return Outlook(tuple(dues), tuple(one for one in recent if one.is_open), recent)
+
+
+def _moves(desk: Desk, name: str) -> bool:
+    """Whether a rotation of `name` would bring its sender a new token."""
+    return bool(desk.sinks(name)) or name in desk.rules.renewing
 
 
 def next_work(desk: Desk, outlook: Outlook) -> Work | None:

@@ -280,6 +280,8 @@ class TokenRules:
     canary: CanaryRules | None = None
     rotation: Period | None = None
     finish_when_quiet_s: float | None = None
+    #: Names with one sender, which fetches the successor of its token itself.
+    renewing: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

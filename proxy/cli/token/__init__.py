@@ -14,13 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from proxy.cli import add_config_file, say
 from proxy.clock import Clock
-from proxy.config.read import ConfigError, load
 from proxy.delivery.sinks import prover_of, sinks_of
 from proxy.desk.desk import Desk
 from proxy.desk.ledger_of import LedgerOf
 from proxy.desk.owner import is_gone, name_of_this_process
 from proxy.stores.nudge import ask_for_ledger, nudge, socket_beside
-from proxy.stores.sqlite import open_store
 from proxy.tokens.ports import StoreError
 
 if TYPE_CHECKING:
@@ -39,7 +37,11 @@ _COMMANDS = {
     "finish": "end the overlap now, if no sender needs it any more",
     "rollback": "make the previous token current again, or give up a rotation that has not ended",
     "revoke": "end tokens at once and for good",
+    "verify": "prove that the token of a name does its work, by a canary",
+    "renew": "on the sender's machine: trade the token in a file for its successor",
 }
+#: What needs neither configuration nor store.
+_ALONE = {"renew"}
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -48,10 +50,17 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     for name, line in _COMMANDS.items():
         action = actions.add_parser(name, help=line, description=line, allow_abbrev=False)
         _module(name).add_arguments(action)
-        add_config_file(action)
+        if name not in _ALONE:
+            add_config_file(action)
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.action in _ALONE:
+        return int(_module(args.action).run(args))
+    # Not paid for, and not needed, on a sender's machine.
+    from proxy.config.read import ConfigError, load  # noqa: PLC0415
+    from proxy.stores.sqlite import open_store  # noqa: PLC0415
+
     try:
         loaded = load(Path(args.config_file), open_files=False)
         path = loaded.settings.store
