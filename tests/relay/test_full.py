@@ -58,6 +58,9 @@ class Small(Process):
     def let_open(self, files: int) -> None:
         resource.prlimit(self.pid, resource.RLIMIT_NOFILE, (files, FILES))
 
+    def let_open_no_more(self) -> None:
+        self.let_open(max(int(file.name) for file in Path(f"/proc/{self.pid}/fd").iterdir()) + 1)
+
 
 @pytest.fixture(params=["uvloop", "asyncio"])
 def small(request, tmp_path) -> Iterator[Small]:
@@ -106,7 +109,7 @@ def test_clients_leave_room_for_telemetry(small):
 
 def test_without_any_file_nobody_spins_and_it_recovers(small):
     wait_for(lambda: is_healthy(small.telemetry), "telemetry")
-    small.let_open(8)
+    small.let_open_no_more()
     before, started = small.cpu_s(), time.monotonic()
     clients = crowd(small.port, 300)
     wait_for(lambda: time.monotonic() > started + 2, "two seconds to spin in")
