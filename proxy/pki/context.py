@@ -1,9 +1,9 @@
 """Certificate files -> an `ssl.SSLContext` for listeners and upstreams, or an error that names file and remedy.
 
 The choices: TLS 1.2 at least; in 1.2 only ECDHE with AEAD (Mozilla's intermediate list); the client's order of ciphers,
-since all are strong and it knows what its machine does fast; no renegotiation; no resumption: senders keep their
-connections, Go's clients take no tickets (10 us of a handshake each), and a resumed session skips what a whole one
-checks.
+since all are strong and it knows what its machine does fast; no renegotiation; no tickets: senders keep their
+connections, Go's clients take none (10 us of a handshake each), and a resumed session skips what a whole one checks.
+(OpenSSL resumes TLS 1.2 by session id all the same, within one context: Python has no switch for that.)
 """
 
 from __future__ import annotations
