@@ -6,6 +6,7 @@ they are opaque, and it is asked about each. Not an integer of the counter may b
 
 from __future__ import annotations
 
+import json
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -102,6 +103,8 @@ def test_an_agent_that_fetches_its_tokens_loses_nothing(
         assert write(provider.grant("stranger", "stranger-secret", scope="read")) == 403
         token = provider.grant(scope="write")
         assert write(token[:-6] + "AAAAAA") == 401
+        told = promgate.log + json.dumps(promgate.requests())
+        assert not [secret for secret in (token, INTROSPECTOR_SECRET, SECRET) if secret in told]
         provider.go_away()
         assert write(token[:-6] + "BBBBBB") == (401 if written is JWT else 503)
 
