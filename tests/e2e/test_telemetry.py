@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 
 from tests.kit.fetch import Answer, bearer, connect, fetch
+from tests.kit.http_server import HttpServer, Reply
 from tests.kit.process import free_port
 from tests.kit.prometheus import Receiver
 from tests.kit.promgate import Promgate, token_id, write_route
 from tests.kit.remote_write import HEADERS, build_body
 from tests.kit.wait import wait_for
+from tests.login.issuer import Issuer
 
 pytestmark = pytest.mark.real
 
@@ -23,10 +25,13 @@ DOCS = Path(__file__).parents[2] / "docs" / "metrics.md"
 WRITES = 7
 
 
-def _watched(directory: Path, upstream: str, telemetry: int) -> Promgate:
+def _watched(directory: Path, upstream: str, telemetry: int, provider: str = "http://127.0.0.1:9") -> Promgate:
+    """`provider` shows keys at any path."""
     return Promgate(
         directory,
         {
+            "jwt": {"issuer": "https://idp", "audience": "promgate", "jwks_url": f"{provider}/keys"},
+            "introspection": {"url": f"{provider}/i", "audience": "a", "client_id": "b", "client_secret": "c"},
             "telemetry": {"listen": f"127.0.0.1:{telemetry}"},
             "tokens": {"overlap_period": "1ms", "retry_grace": "1h"},
             "routes": [write_route(upstream)],
@@ -49,8 +54,12 @@ def _ready(telemetry: int) -> Answer:
 
 def test_a_real_prometheus_scrapes_it_and_counts_right(tmp_path: Path) -> None:
     telemetry = free_port()
-    with Receiver(tmp_path / "receiver", scrapes=f"127.0.0.1:{telemetry}") as receiver:
-        promgate = _watched(tmp_path / "promgate", f"http://127.0.0.1:{receiver.port}", telemetry)
+    keys = Issuer().jwks().encode()
+    with (
+        HttpServer(lambda _: Reply(200, keys, "application/json")) as provider,
+        Receiver(tmp_path / "receiver", scrapes=f"127.0.0.1:{telemetry}") as receiver,
+    ):
+        promgate = _watched(tmp_path / "promgate", f"http://127.0.0.1:{receiver.port}", telemetry, provider.base)
         secret = promgate.token("create", "agent")
         with promgate:
             wait_for(lambda: receiver.value('up{job="scraped"}') == 1, "a first scrape")
@@ -73,6 +82,8 @@ def test_a_real_prometheus_scrapes_it_and_counts_right(tmp_path: Path) -> None:
             assert receiver.value('promgate_tokens{kind="write",state="retired"}') == 1
             assert receiver.value("promgate_upstream_reachable") == 1
             assert receiver.value("promgate_certificate_not_after_seconds > time()") is not None
+            wait_for(lambda: receiver.value('promgate_jwks_fetches_total{result="ok"}') == 1, "the issuer's keys")
+            assert receiver.value("promgate_jwks_age_seconds < 300") is not None
             assert receiver.value("up") == 1
 
             page = _page(telemetry)
