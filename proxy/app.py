@@ -20,6 +20,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from proxy import __version__
+from proxy.clock import Clock
 from proxy.desk.serving import ServerDesk
 from proxy.gate.decide import Gate
 from proxy.gate.forwarded import Proxies
@@ -89,6 +90,7 @@ class App:
         self._jwts = JwtVerifier(loaded.snapshot.jwt_issuers, self._memory.jwts.doubt)
         self._introspector = Introspector(loaded.snapshot.introspection)
         self._counts = RequestCounts()
+        self._clock = Clock()
         self._reload = Reload(loaded)
         self._stop = asyncio.Event()
 
@@ -110,6 +112,7 @@ class App:
             stack.push_async_callback(self._introspector.aclose)
             finder = AnswerFinder(watch, passwords, self._jwts, self._introspector)
             relay = RelayContext(Gate(snapshot, self._memory), finder, observers.add)
+            relay.clock = self._clock
             self._take(relay, snapshot)
             relay.room = room_for_clients()
             if relay.room < snapshot.bounds.max_connections:
@@ -128,7 +131,7 @@ class App:
             parts.redirect = await open_beside(listeners, RedirectGate(snapshot), (), redirect, tls=False)
             if watch is not None and store is not None and ledger is not None:
                 flushed = partial(ledger.flush, observers)
-                parts.desk = ServerDesk(store, snapshot.token_rules, relay.clock.now, watch.sync, flushed)
+                parts.desk = ServerDesk(store, snapshot.token_rules, self._clock.now, watch.sync, flushed)
                 parts.desk.keeper.start()
                 stack.push_async_callback(asyncio.to_thread, parts.desk.keeper.stop)
             await self._open_console(stack, parts)
@@ -192,7 +195,7 @@ class App:
         await ledger.writer.start()
         stack.push_async_callback(ledger.writer.stop)
         _in_background(stack, ledger.writer.run())
-        server = await serve_nudges(socket_beside(path), watch.sync, partial(ledger.flush, observers))
+        server = await serve_nudges(socket_beside(path), watch.sync, partial(ledger.flush, observers), self._clock.now)
         if server is not None:
             stack.callback(server.close)
         return watch, store

@@ -10,12 +10,12 @@ import time
 
 
 class Clock:
-    """One per process."""
+    """One per process. `unix`: the time that it is now by another clock, to go by that one."""
 
     __slots__ = ("_offset",)
 
-    def __init__(self) -> None:
-        self._offset = time.time() - time.monotonic()
+    def __init__(self, unix: float | None = None) -> None:
+        self._offset = (time.time() if unix is None else unix) - time.monotonic()
 
     def at(self, monotonic: float) -> float:
         """The unix time of a monotonic reading."""

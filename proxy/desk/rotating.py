@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from proxy.desk import renewing
 from proxy.desk.driving import Drive
 from proxy.tokens import lifecycle, succession
-from proxy.tokens.lifecycle import Refusal, Why
+from proxy.tokens.lifecycle import Issued, Refusal, Why
 from proxy.tokens.ports import Conflict
 from proxy.tokens.renewal import is_renewal
 
@@ -47,11 +47,9 @@ def create(
         random=desk.random,
         kind=kind,
         lifetime_s=lifetime_s,
+        overlap_s=desk.rules.overlap_s,
     )
-    if isinstance(issued, Refusal):
-        return issued
-    drive.take(issued)
-    return drive.run()
+    return issued if isinstance(issued, Refusal) else _start(desk, drive, issued)
 
 
 def rotate(
@@ -92,12 +90,14 @@ def rotate(
     advice = lifecycle.advice_on(overlap_s)
     if advice is not None:
         drive.note(f"warning: {advice}")
+    return _start(desk, drive, issued)
+
+
+def _start(desk: Desk, drive: Drive, issued: Issued) -> Report | Refusal:
     try:
         drive.take(issued)
-    except Conflict:
-        if (refusal := succession.cannot_begin(desk.store.story(name), drive.id)) is None:
-            raise
-        return refusal
+    except Conflict as error:  # of two at once the other one won
+        return succession.cannot_begin(desk.store.story(issued.change.name), drive.id) or Refusal(str(error))
     return drive.run()
 
 

@@ -6,6 +6,8 @@ Beside `X.db` the server listens on the unix socket `X.db.sock`, mode 0600. One 
     applied M       the generation in use now
     flushed?        write all that you have seen of senders into the ledger
     flushed         it is there
+    time?           what time is it, by the clock that deadlines are judged by?
+    time T          unix seconds
     failed WHY      the store could not be read, and what was known before is in use; or the ledger could not be written
 
 A second server may run on the same store (a rolling restart): the first keeps the socket, and the second learns of
@@ -42,12 +44,15 @@ def socket_beside(store: Path) -> Path:
 
 
 async def serve_nudges(
-    path: Path, applied: Callable[[int], Awaitable[int]], flushed: Callable[[], Awaitable[None]] | None = None
+    path: Path,
+    applied: Callable[[int], Awaitable[int]],
+    flushed: Callable[[], Awaitable[None]] | None = None,
+    clock: Callable[[], float] | None = None,
 ) -> asyncio.Server | None:
     """Answer nudges on the socket `path`; None if another living server does so already. Raises StoreError.
 
     `applied(N)` makes sure that generation N is in use and returns the one that is (`StoreWatch.sync`); `flushed()`
-    brings the ledger up to date. Either may raise StoreError.
+    brings the ledger up to date. Either may raise StoreError. `clock` is that of the deadlines.
     """
     import asyncio  # noqa: PLC0415 - 60 ms that a token command need not pay
 
@@ -59,7 +64,7 @@ async def serve_nudges(
         with closing(writer), suppress(ConnectionError):
             try:
                 async with asyncio.timeout(_ANSWER_TIMEOUT_S):
-                    reply = await _reply_to(reader, applied, flushed)
+                    reply = await _reply_to(reader, applied, flushed, clock)
             except TimeoutError:
                 reply = f"failed the store did not answer within {_ANSWER_TIMEOUT_S:.0f} s"
             writer.write(f"{reply}\n".encode())
@@ -92,6 +97,15 @@ def ask_for_ledger(path: Path, timeout_s: float = 5.0) -> bool:
     return True
 
 
+def ask_time(path: Path, timeout_s: float = 1.0) -> float | None:
+    """The unix time by which the server on `path` judges deadlines; None if there is none, or it does not say."""
+    try:
+        answer = _ask(path, "time?", timeout_s)
+        return float(answer[1]) if answer is not None and answer[0] == "time" else None
+    except (StoreError, ValueError):
+        return None
+
+
 def _ask(path: Path, question: str, timeout_s: float) -> tuple[str, str] | None:
     """The first word of the answer, and the rest; None if no server is there."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as peer:
@@ -116,6 +130,7 @@ async def _reply_to(
     reader: asyncio.StreamReader,
     applied: Callable[[int], Awaitable[int]],
     flushed: Callable[[], Awaitable[None]] | None,
+    clock: Callable[[], float] | None,
 ) -> str:
     try:
         line = await reader.readline()
@@ -123,6 +138,8 @@ async def _reply_to(
         if word == "flushed?" and flushed is not None:
             await flushed()
             return "flushed"
+        if word == "time?" and clock is not None:
+            return f"time {clock():.6f}"
         if word != "applied?" or not number.isdecimal():
             return "failed not understood"
         return f"applied {await applied(int(number))}"

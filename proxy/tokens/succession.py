@@ -65,8 +65,12 @@ def begin_first(
     random: Callable[[int], bytes],
     kind: TokenKind,
     lifetime_s: float | None,
+    overlap_s: float,
 ) -> Issued | Refusal:
-    """The first token of a name, handed out by the same steps: nothing steps down when it becomes current."""
+    """The first token of a name, handed out by the same steps.
+
+    Nothing steps down when it becomes current, but what an earlier try may have handed out: hence the overlap.
+    """
     rotation = open_rotation(story)
     if rotation is not None:
         return _not_ended(story.name, rotation)
@@ -78,7 +82,9 @@ def begin_first(
     if _ID.fullmatch(rotation_id) is None:
         return _bad_id(rotation_id)
     (token,) = issued.change.put
-    rotation = Rotation(rotation_id, story.name, token.id, now, 0.0, lease_owner=owner, lease_until=now + LEASE_S)
+    rotation = Rotation(
+        rotation_id, story.name, token.id, now, overlap_s, lease_owner=owner, lease_until=now + LEASE_S
+    )
     return Issued(replace(issued.change, entry=Entry(None, rotation)), issued.secret)
 
 

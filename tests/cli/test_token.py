@@ -396,3 +396,25 @@ def test_a_running_server_uses_the_token_when_it_is_printed(config):
     for done in asyncio.run(serve()):
         assert done.returncode == 0
         assert "no server" not in done.stderr
+
+
+def test_a_command_goes_by_the_clock_of_the_running_server(config):
+    """Which counts on from its start: a clock that was set meanwhile must not shorten an overlap, nor prolong it."""
+    path = config.parent / "state" / "promgate.db"
+
+    async def serve():
+        with closing(open_store(path)) as store:
+            watch = StoreWatch(store, TokenBook(), poll_s=HOUR)
+            await watch.start()
+            server = await serve_nudges(socket_beside(path), watch.sync, clock=lambda: time.time() - HOUR)
+            assert (await asyncio.to_thread(promgate, config, "create", "prom")).returncode == 0
+            assert (await asyncio.to_thread(promgate, config, "rotate", "prom")).returncode == 0
+            server.close()
+            await watch.stop()
+            return store.named("prom")
+
+    before = time.time() - HOUR
+    old, new = asyncio.run(serve())
+    after = time.time() - HOUR
+    assert before < old.minted_at < new.minted_at < after
+    assert new.current_from + HOUR == old.accepted_until

@@ -238,3 +238,14 @@ def test_a_store_that_fails_in_the_middle_is_told_with_the_way_on(stage):
     stage.now += LEASE_S
     assert isinstance(rotate(stage.desk(), "prom", rotation_id="x"), Report)
     assert hold_the_current(stage)
+
+
+def test_what_the_first_try_of_a_first_token_handed_out_has_an_overlap():
+    stage = Stage("file:a", "file:b")
+    stage.targets[1].fails = "before"
+    create(stage.desk(), "prom", kind=TokenKind.WRITE)
+    assert stage.states() == ["pending"]
+    stage.targets[1].fails = None
+    assert isinstance(rotate(stage.desk(), "prom", rotation_id=stage.rotations()[0].id), Report)
+    assert stage.states() == ["previous", "current"]
+    assert stage.tokens()[0].accepted_until == stage.now + HOUR

@@ -18,7 +18,7 @@ from proxy.delivery.sinks import prover_of, sinks_of
 from proxy.desk.desk import Desk
 from proxy.desk.ledger_of import LedgerOf
 from proxy.desk.owner import is_gone, name_of_this_process
-from proxy.stores.nudge import ask_for_ledger, nudge, socket_beside
+from proxy.stores.nudge import ask_for_ledger, ask_time, nudge, socket_beside
 from proxy.tokens.ports import StoreError
 
 if TYPE_CHECKING:
@@ -87,7 +87,8 @@ def desk_of(loaded: Loaded, store: SqliteStore) -> Desk:
     return Desk(
         store=store,
         rules=rules,
-        clock=Clock().now,
+        # The server judges the deadlines that we set: a clock that was set since it started must not come between us.
+        clock=Clock(ask_time(socket)).now,
         random=os.urandom,
         apply=lambda generation: nudge(socket, generation),
         owner=name_of_this_process(),
