@@ -50,8 +50,12 @@ soak: packages venv providers ## what takes minutes: a hundred rotations in ten,
 		tests/stores/test_sqlite_faults.py $(ARGS)
 
 .PHONY: fuzz
-fuzz: venv ## play 50,000 streams against the independent reading of the RFCs (FUZZ=n: that many)
+fuzz: venv fuzz-api ## play 50,000 streams against the independent reading of the RFCs (FUZZ=n: that many), and fuzz-api
 	PROMGATE_FUZZ=$(or $(FUZZ),50000) $(BIN)/pytest --timeout=0 tests/attacks/test_reference.py $(ARGS)
+
+.PHONY: fuzz-api
+fuzz-api: venv $(VENV)/.fuzz ## play the admin API by its own description, with schemathesis (EXAMPLES=n for each operation)
+	$(BIN)/python -m tests.e2e.fuzz_admin_api $(VENV)/fuzz/bin/schemathesis $(EXAMPLES)
 
 .PHONY: check
 check: packages venv ## ruff and mypy
@@ -113,6 +117,12 @@ $(VENV)/.providers: tests/kit/providers/package.json $(VENV)/.test
 	@command -v node >/dev/null && command -v npm >/dev/null || tests/kit/install.sh nodejs npm
 	@mkdir -p $(VENV)/providers && cp $< $(VENV)/providers/
 	npm install --prefix $(VENV)/providers --no-audit --no-fund --no-package-lock --ignore-scripts --loglevel=error
+	@touch $@
+
+$(VENV)/.fuzz: requirements/fuzz.txt $(VENV)/.test
+	$(BIN)/python -m venv --clear $(VENV)/fuzz
+	$(VENV)/fuzz/bin/python -m pip --quiet --quiet --disable-pip-version-check install --require-hashes \
+		-r requirements/fuzz.txt
 	@touch $@
 
 $(VENV)/.bench: requirements/bench.txt $(VENV)/.test

@@ -169,6 +169,7 @@ class App:
             tokens=lambda: summarize_all(book.tokens.values(), now()),
             now=now,
             reload=self._reload.now,
+            desk=lambda: None if parts.desk is None else parts.desk.desk(),
         )
         plane = ControlPlane(windows)
         parts.relay.internal.serve = await plane.start()

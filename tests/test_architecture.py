@@ -18,10 +18,11 @@ FLOORS = {
     "gate": 1,
     "config": 2, "stores": 2, "delivery": 2, "login": 2, "custody": 2, "pki": 2, "observe": 2, "process": 2,
     "clock": 2,
-    "relay": 3, "console": 3, "reload": 3, "desk": 3,
-    "app": 4, "doctor": 4,
-    "cli": 5,
-    "__main__": 6,
+    "relay": 3, "reload": 3, "desk": 3,
+    "console": 4,
+    "app": 5, "doctor": 5,
+    "cli": 6,
+    "__main__": 7,
 }  # fmt: skip
 
 _WAITS = "a rule never waits: what it needs to know it asks for, as a value"

@@ -1,4 +1,4 @@
-"""Floor 5: the command line. One thin file per command, with `add_parser(subparsers)` and `run(args) -> exit code`.
+"""Floor 6: the command line. One thin file per command, with `add_parser(subparsers)` and `run(args) -> exit code`.
 
 Holds no rules: a command reads its words, calls the rooms below and prints. Results go to stdout, all else to stderr;
 0 is done, 1 refused or failed, 2 wrong usage. Only the chosen command is imported, so that a token

@@ -7,10 +7,11 @@ pay for the web framework behind it.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import urlsplit
 
 from proxy.config.shape import ListOf, Section, choice, option
 from proxy.config.units import is_loopback
-from proxy.config.words import ADDRESS, NAME, SWITCH
+from proxy.config.words import ADDRESS, HOST, NAME, SWITCH
 from proxy.gate.snapshot import CONTROL, RateLimit, Route, Rule, Telling, Way
 
 if TYPE_CHECKING:
@@ -35,10 +36,15 @@ class ConsoleOf(Section):
     listen: Address | None = option(
         ADDRESS, None, "An address of their own, with the TLS of the public one. Left out: on the public listener."
     )
-    auth: tuple[str, ...] = option(
-        ListOf(choice("basic", "bearer", "jwt", "client_cert"), or_one=True),
+    hosts: tuple[bytes, ...] = option(
+        ListOf(HOST, or_one=True),
         [],
-        "Ways in. Left out: each of `basic`, `bearer`, `jwt` and `client_cert` that is configured.",
+        "Names by which they may be asked, beside that of `external_url`, `localhost` and addresses; others get 421.",
+    )
+    auth: tuple[str, ...] = option(
+        ListOf(choice("basic", "bearer", "jwt", "introspection", "client_cert"), or_one=True),
+        [],
+        "Ways in. Left out: each of `basic`, `bearer`, `jwt`, `introspection` and `client_cert` that is configured.",
     )
     allow: tuple[str, ...] = option(
         ListOf(NAME, or_one=True), [], "Roles that may see the console; the admin API is for `admin`. Left out: all."
@@ -66,7 +72,8 @@ def build_console(config: Config, report: Report) -> Console:
     if not roles and report.is_sound("console", "roles"):
         report.problem("console", "nobody could see it: give somebody a role in roles")
     prefix = config.control_prefix.rstrip("/")
-    return Console(tuple(_routes(prefix, ways, roles, takes_reload=config.reload.http)), written.listen)
+    hosts = _build_hosts(written, config, report)
+    return Console(tuple(_routes(prefix, ways, roles, hosts, takes_reload=config.reload.http)), written.listen)
 
 
 def reserved_by(config: Config) -> tuple[str, ...]:
@@ -76,10 +83,22 @@ def reserved_by(config: Config) -> tuple[str, ...]:
     return ("/-/healthy", "/-/ready", *(f"{prefix}/{name}" for name in names))
 
 
-def _routes(prefix: str, ways: frozenset[Way], roles: Iterable[str], *, takes_reload: bool) -> Iterable[Route]:
+def _build_hosts(written: ConsoleOf, config: Config, report: Report) -> frozenset[bytes]:
+    own = {(urlsplit(config.external_url).hostname or "").encode()} if config.external_url else set()
+    hosts = own.union(written.hosts)
+    listen = config.listen if written.listen is None else (written.listen,)
+    is_local = all(is_loopback(each.host) for each in listen)
+    if not hosts and not is_local and report.is_sound("external_url", "listen", "console"):
+        report.warning("console", "it answers to addresses and localhost alone: write external_url, or console.hosts")
+    return frozenset(hosts)
+
+
+def _routes(
+    prefix: str, ways: frozenset[Way], roles: Iterable[str], hosts: frozenset[bytes], *, takes_reload: bool
+) -> Iterable[Route]:
     def route(name: str, path: str, rules: tuple[Rule, ...], methods: frozenset[bytes] | None) -> Route:
         return Route(
-            f"promgate-{name}",
+            f"promgate:{name}",  # a ':' is in no name that an operator can choose
             prefix + path,
             CONTROL,
             ways=ways,
@@ -88,11 +107,12 @@ def _routes(prefix: str, ways: frozenset[Way], roles: Iterable[str], *, takes_re
             rate_limit=_RATE,
             max_body_bytes=_MAX_BODY_BYTES,
             telling=_TELLING,
+            only_hosts=hosts,
         )
 
     admin = (Rule("admin"),)
     yield route("console", "/console", tuple(Rule(role, _READING) for role in roles), _READING)
-    yield route("api", "/api/v1", admin, frozenset({b"GET", b"HEAD", b"POST", b"DELETE"}))
+    yield route("api", "/api/v1", admin, frozenset({b"GET", b"HEAD", b"POST"}))
     if takes_reload:
         yield route("reload", "/reload", admin, frozenset({b"POST", b"PUT"}))
 
@@ -104,6 +124,8 @@ def _configured_ways(config: Config) -> Iterable[str]:
         yield "bearer"
     if config.jwt:
         yield "jwt"
+    if config.introspection is not None:
+        yield "introspection"
     tls = config.tls_server_config
     if tls is not None and tls.client_auth_type != "NoClientCert":
         yield "client_cert"

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from proxy import __version__
+from proxy.console import guard
+from proxy.console.api import Api
 from proxy.console.asker import read_asker
 from proxy.console.overview import Seen, render_overview
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Awaitable, Callable, Sequence
 
+    from proxy.desk.desk import Desk
     from proxy.gate.snapshot import Route
     from proxy.tokens.lifecycle import Summary
 
@@ -40,7 +43,8 @@ _STYLE = Path(__file__).with_name("style.css")
 class Windows:
     """What the control plane sees of the process, each looked at when it is asked for.
 
-    `reload` reads the configuration now; what keeps it from being taken, nothing when it serves.
+    `reload` reads the configuration now; what keeps it from being taken, nothing when it serves. `desk` makes the desk
+    of the moment, None where there is no token store.
     """
 
     prefix: str
@@ -49,6 +53,7 @@ class Windows:
     tokens: Callable[[], Sequence[Summary]]
     now: Callable[[], float]
     reload: Callable[[], Awaitable[Sequence[str]]]
+    desk: Callable[[], Desk | None]
 
 
 class ControlPlane:
@@ -61,12 +66,13 @@ class ControlPlane:
 
     async def start(self) -> Callable[[], asyncio.Protocol]:
         """The factory of the server's end of a connection."""
-        app = web.Application(client_max_size=64 * 1024)
+        app = web.Application(middlewares=[guard.judge], client_max_size=64 * 1024)
         app.on_response_prepare.append(_guard)
         prefix = self._windows.prefix
         app.router.add_get(f"{prefix}/console", self._overview)
         app.router.add_get(f"{prefix}/console/style.css", self._sheet)
         app.router.add_route("*", f"{prefix}/reload", self._reload)
+        Api(self._windows.desk).add_to(app.router, f"{prefix}/api/v1")
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
         await self._runner.setup()
         server = self._runner.server
@@ -87,10 +93,8 @@ class ControlPlane:
     async def _sheet(self, _: web.Request) -> web.Response:
         return web.Response(text=self._style, content_type="text/css")
 
-    async def _reload(self, request: web.Request) -> web.Response:
-        """As Prometheus: POST or PUT. A page of another site has a browser's Origin, and no business here."""
-        if _is_cross_site(request):
-            return web.Response(status=403, text="promgate: not from another site\n")
+    async def _reload(self, _: web.Request) -> web.Response:
+        """As Prometheus: POST or PUT."""
         problems = await self._windows.reload()
         if problems:
             lines = "".join(f"{line}\n" for line in problems)
@@ -101,12 +105,3 @@ class ControlPlane:
 async def _guard(_: web.BaseRequest, response: web.StreamResponse) -> None:
     response.headers.update(_FIELDS)
     response.headers.pop("Server", None)
-
-
-def _is_cross_site(request: web.Request) -> bool:
-    """By Fetch Metadata where a browser sends it, else by Origin; programs send neither."""
-    site = request.headers.get("Sec-Fetch-Site")
-    if site is not None:
-        return site not in {"same-origin", "none"}
-    origin = request.headers.get("Origin")
-    return origin is not None and origin.partition("://")[2] != request.host

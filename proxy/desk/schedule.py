@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from proxy.desk.desk import Report
 from proxy.desk.rotating import rotate
+from proxy.desk.words import when
 from proxy.tokens.lifecycle import Refusal
 from proxy.tokens.rotation import Rotation, retry_at
 from proxy.tokens.schedule import Due, choose, due
@@ -66,6 +67,14 @@ def look_ahead(desk: Desk) -> Outlook:
         if period is not None and (one := due(desk.store.story(name), period, now)) is not None
     ]
     return Outlook(tuple(dues), tuple(one for one in recent if one.is_open), recent)
+
+
+def list_due(desk: Desk) -> Report:
+    """When each name that has a schedule is rotated next, the earliest first, in `due`. Raises StoreError."""
+    now = desk.clock()
+    dues = sorted(look_ahead(desk).dues, key=lambda one: (one.at, one.name))
+    rows = [{"name": one.name, "at": when(one.at), "overdue": one.is_overdue(now)} for one in dues]
+    return Report(facts={"due": rows})
 
 
 def _moves(desk: Desk, name: str) -> bool:

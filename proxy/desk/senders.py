@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from proxy.desk.desk import Report
 from proxy.desk.words import when
 from proxy.tokens.ledger import describe
+from proxy.tokens.lifecycle import unknown
 from proxy.tokens.ports import StoreError
 from proxy.tokens.verdict import Judgement, ago, judge
 
 if TYPE_CHECKING:
     from proxy.desk.desk import Desk
     from proxy.tokens.ledger import Known
+    from proxy.tokens.lifecycle import Refusal
     from proxy.tokens.ports import Story
     from proxy.tokens.verdict import Straggler
 
@@ -27,6 +30,28 @@ def judge_name(desk: Desk, story: Story, now: float) -> tuple[Judgement, tuple[s
     newest = max((one.last_seen for one in known.sightings), default=None)
     seen = "nobody was seen" if newest is None else f"its newest entry is of {when(newest)}"
     return judgement, (f"no server is running on this store: what the ledger tells may be old, {seen}",)
+
+
+def list_senders(desk: Desk, name: str) -> Report | Refusal:
+    """Who was seen with which token of a name, the last one first, in `senders`; `trouble`: why that is not all."""
+    if not desk.store.named(name):
+        return unknown(name)
+    known, trouble = _ask_ledger(desk, name)
+    seen = sorted(known.sightings if known is not None else (), key=lambda one: one.last_seen, reverse=True)
+    rows = [
+        {
+            "sender": one.sender,
+            "address": one.address,
+            "agent": one.agent or None,
+            "token": one.token_id,
+            "kind": one.kind.value,
+            "first_seen": when(one.first_seen),
+            "last_seen": when(one.last_seen),
+            "requests": one.count,
+        }
+        for one in seen
+    ]
+    return Report(facts={"senders": rows, "trouble": trouble or None})
 
 
 def judgement_row(judgement: Judgement, now: float) -> dict[str, Any]:

@@ -53,6 +53,14 @@ def rotations(desk: Desk, limit: int = 50) -> Report:
     return Report(facts={"rotations": [rotation_row(desk, one, now) for one in desk.store.recent_rotations(limit)]})
 
 
+def rotation(desk: Desk, rotation_id: str) -> Report | Refusal:
+    """One rotation, whatever became of it."""
+    found = desk.store.rotation(rotation_id)
+    if found is None:
+        return lifecycle.Refusal(f"there is no rotation {rotation_id[:80]!r}", lifecycle.Why.UNKNOWN)
+    return Report(facts=rotation_row(desk, found, desk.clock()))
+
+
 def rotation_row(desk: Desk, rotation: Rotation, now: float) -> dict[str, Any]:
     """One rotation, for a program."""
     phase = phase_at(rotation, now)

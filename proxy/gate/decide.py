@@ -15,7 +15,7 @@ from proxy.gate.authorize import METHODS, READING, find_rule
 from proxy.gate.decision import Decision, Deny, Forward, Identity, Local, Reason
 from proxy.gate.limit import address_key
 from proxy.gate.places import Place
-from proxy.gate.routing import build_sites, host_name, is_blocked
+from proxy.gate.routing import answers_to, build_sites, host_name, is_blocked
 from proxy.gate.snapshot import Route
 from proxy.gate.telling import tell
 from proxy.gate.upgrade import judge_upgrade
@@ -74,7 +74,7 @@ class Gate:
         route = site.open_paths.get(path)
         is_known = route is not None
         if route is None:
-            found = _find_open(site, path, head.method)
+            found = _find_open(site, head)
             if found.__class__ is not Route:
                 return found  # type: ignore[return-value]  # mypy narrows by isinstance alone, which costs more
             route = found
@@ -99,7 +99,7 @@ class Gate:
             told = lines
         if head.length > route.max_body_bytes:
             return Deny(Reason.BODY_TOO_LARGE, route, identity=identity)
-        if not is_known and len(site.open_paths) < _MEMO_PATHS and len(path) < _MEMO_PATH_BYTES and path not in _LOCAL:
+        if not is_known and len(site.open_paths) < _MEMO_PATHS and _may_remember(route, path):
             site.open_paths[path] = route  # only for those who are let in: nobody else fills it
         place = None
         if route.concurrency is not None:
@@ -136,12 +136,20 @@ class Gate:
         return Forward(route, ANYONE, place=place)
 
 
-def _find_open(site: Site, path: bytes, method: bytes) -> Route | Deny | Local:
-    if path in _LOCAL and (method in READING or path == b"*"):
+def _may_remember(route: Route, path: bytes) -> bool:
+    """Whether every request for `path` finds `route`, whatever its method and Host are."""
+    return len(path) < _MEMO_PATH_BYTES and path not in _LOCAL and route.only_hosts is None
+
+
+def _find_open(site: Site, head: RequestHead) -> Route | Deny | Local:
+    path = head.path
+    if path in _LOCAL and (head.method in READING or path == b"*"):
         return Local(_LOCAL[path])
     route = site.find(path)
     if route is None:
         return Deny(site.missing)
+    if not answers_to(route, head.host):
+        return Deny(Reason.WRONG_HOST, route)
     if is_blocked(route, path):
         return Deny(Reason.BLOCKED, route)
     return route

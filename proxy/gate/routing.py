@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from proxy.gate.snapshot import Route
 
 _PORT = re.compile(rb"(.*?)(?::[0-9]*)?", re.DOTALL).fullmatch
+#: Names that no DNS server can point elsewhere.
+_ADDRESS = re.compile(rb"[0-9.]+|\[[0-9a-f:.]+\]|localhost").fullmatch
 #: Below every route's prefix, closed to all: they stop a server, erase data or show its memory.
 _DANGEROUS = (b"/api/v1/admin", b"/-/quit", b"/-/reload", b"/debug")
 #: Closed on routes that are not of kind remote_write: a reader's route is no way in for data.
@@ -68,6 +70,14 @@ def build_sites(routes: Iterable[Route]) -> tuple[Site, dict[bytes, Site] | None
         return Site(everywhere), None
     rest = Site(everywhere, Reason.NO_ROUTE if everywhere else Reason.WRONG_HOST)
     return rest, {host: Site([route for route in routes if host in route.hosts]) for host in hosts}
+
+
+def answers_to(route: Route, authority: bytes | None) -> bool:
+    """Whether a Host field may name this route."""
+    if route.only_hosts is None:
+        return True
+    name = host_name(authority)
+    return name in route.only_hosts or _ADDRESS(name) is not None
 
 
 def host_name(authority: bytes | None) -> bytes:

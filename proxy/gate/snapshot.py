@@ -153,6 +153,8 @@ class Route:
     the upstream does not see. `unblocked` are paths below the prefix. `exempt` are whole paths that anybody may read.
     `spares` are further upstreams of the same kind: the one with the fewest requests under way serves, or with
     `first_available` the first that can be reached.
+    With `only_hosts` it answers to these names and to addresses alone: a page that has its own name point here (DNS
+    rebinding) is not answered.
     """
 
     name: str
@@ -174,6 +176,7 @@ class Route:
     spares: tuple[Upstream, ...] = ()
     first_available: bool = False
     websocket: bool = False
+    only_hosts: frozenset[bytes] | None = None
 
 
 @dataclass(frozen=True, slots=True)

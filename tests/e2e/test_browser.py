@@ -10,6 +10,7 @@ from playwright.sync_api import Error
 
 from tests.kit.browser import Tab, tab
 from tests.kit.fetch import fetch
+from tests.kit.http_server import HttpServer, Reply
 from tests.kit.promgate import Promgate
 from tests.kit.styled import STYLES, styled_alertmanager, styled_prometheus
 from tests.kit.users import htpasswd, write_private
@@ -124,3 +125,31 @@ def test_nobody_else_sees_anything(tmp_path: Path, user: str, status: int) -> No
             assert seen.page.locator("textarea").count() == 0
         wait_for(lambda: status in {line["status"] for line in promgate.requests()}, "the refusal in the log")
         assert 200 not in {line["status"] for line in promgate.requests() if line["path"] != "/-/healthy"}
+
+
+def test_the_console_in_a_browser(tmp_path: Path) -> None:
+    """Nothing of it is blocked by its own policy, it is no wider than a phone, and no foreign page can act by it."""
+    write_private(tmp_path / "promgate" / "users", htpasswd("ann", "root"))
+    route = {"name": "p", "path": "/p", "upstream": "http://127.0.0.1:1", "auth": "basic", "allow": "viewer"}
+    roles = {"viewer": ["basic:ann"], "admin": ["basic:root"]}
+    config = {"htpasswd_file": "users", "roles": roles, "console": {}, "routes": [route]}
+    with Promgate(tmp_path / "promgate", config) as promgate:
+        promgate.token("create", "agent")
+        with tab("root", "root") as seen:
+            seen.page.context.set_default_timeout(PATIENCE_MS)
+            seen.page.goto(f"{promgate.base}/-/console")
+            assert seen.page.locator("td", has_text="agent").is_visible()
+            seen.page.emulate_media(color_scheme="dark")
+            seen.page.set_viewport_size({"width": 360, "height": 740})
+            assert seen.page.evaluate("document.documentElement.scrollWidth") == 360, "nothing sticks out on a phone"
+            seen.shoot("console-phone-dark")
+            assert seen.complaints == []
+            assert {answer.status for answer in seen.answers} <= {200, 401}
+
+            foreign = "<form id=f method=post enctype=text/plain action={}/-/api/v1/tokens/agent/revoke></form>"
+            with HttpServer(lambda _: Reply(200, foreign.format(promgate.base).encode(), "text/html")) as elsewhere:
+                seen.page.goto(elsewhere.base)
+                seen.page.locator("#f").evaluate("form => form.submit()")
+                seen.page.wait_for_url("**/revoke")
+            assert "another site" in seen.page.content()
+        assert '"current"' in promgate.token("show", "agent", "--output=json")

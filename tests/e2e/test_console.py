@@ -58,7 +58,7 @@ def test_the_console_is_a_route_like_any_other(tmp_path: Path) -> None:
         assert ask(promgate, "/-/consoleX", basic("ann")).status == 502, "the route of the file, whose upstream is away"
         assert ask(promgate, "/-/reload", basic("root"), "POST").status == 403, "closed, as on every route"
         logged = promgate.wait_request(lambda line: line["path"] == "/-/console" and line["status"] == 200, "the page")
-        assert (logged["route"], logged["identity"]) == ("promgate-console", "basic:root")
+        assert (logged["route"], logged["identity"]) == ("promgate:console", "basic:root")
 
 
 def test_a_listener_of_its_own(tmp_path: Path) -> None:
