@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import ssl
 import subprocess
 from dataclasses import replace
@@ -184,6 +185,35 @@ async def test_two_authorities_while_one_is_replaced_and_none_survives_its_remov
             assert await old.ask() == 0
         assert await asked(relay, pki, "grafana", "other") == 0
         assert await asked(relay, pki, "grafana") == 200
+
+
+def resumed(relay, context, session=None):
+    """(Whether the handshake took up `session`, its own session); None when it was refused."""
+    with socket.create_connection(("127.0.0.1", relay.port), timeout=5) as plain:
+        try:
+            with context.wrap_socket(plain, server_hostname="127.0.0.1", session=session) as client:
+                client.sendall(get("/grafana"))
+                return (client.session_reused, client.session) if client.recv(1) else None
+        except ssl.SSLError:
+            return None
+
+
+@on_a_loop
+async def test_no_session_survives_the_removal_of_its_authority(pki, tmp_path):
+    """CVE-2025-68121 and its like: a session that is taken up again is not verified again."""
+    both = tmp_path / "ca.crt"
+    both.write_text("".join((pki / name / "ca.crt").read_text() for name in ("ours", "other")))
+    async with relaying(pki, trust(pki, ca_file=str(both))) as relay:
+        context = ssl.create_default_context(cafile=pki / "ours" / "ca.crt")
+        context.maximum_version = ssl.TLSVersion.TLSv1_2  # in 1.3 no session is taken up at all
+        context.load_cert_chain(pki / "other" / "grafana.crt", pki / "other" / "grafana.key")
+        _, session = await asyncio.to_thread(resumed, relay, context)
+        assert (await asyncio.to_thread(resumed, relay, context, session))[0], "while the trust is the same"
+        fresh = tmp_path / "new"
+        fresh.write_text((pki / "ours" / "ca.crt").read_text())
+        fresh.replace(both)
+        await until(lambda: relay.listeners.tls.context.cert_store_stats()["x509_ca"] == 1)
+        assert await asyncio.to_thread(resumed, relay, context, session) is None
 
 
 @on_a_loop
