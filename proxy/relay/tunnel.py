@@ -34,13 +34,12 @@ class Tunnel(asyncio.Protocol):
         self._reading.give_to(self)
         if self._out.choked:
             self.pause_writing()
+        self._reading.go_on()  # before the upstream can ask for a pause
         ahead, self._ahead = self._ahead, b""
         if ahead:
             self.data_received(ahead)
         if self._left:
             self._end(Reason.OK)
-        else:
-            self._reading.go_on()
 
     # from the client
 
