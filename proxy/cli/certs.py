@@ -36,7 +36,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     issue.add_argument("--ip", action="append", default=[], metavar="IP", help="an address it stands for (repeatable)")
     issue.add_argument("--server", action="store_true", help="for a server (default, unless --client is given)")
     issue.add_argument("--client", action="store_true", help="for a client")
-    issue.add_argument("--days", type=int, default=397, metavar="N", help="how long it is valid (default: 397)")
+    issue.add_argument("--days", type=int, default=365, metavar="N", help="how long it is valid (default: 365)")
     _add_place(issue)
 
     show = _action(actions, "show", "what stands in a certificate file, chain by chain")

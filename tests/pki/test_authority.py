@@ -50,8 +50,8 @@ def test_a_leaf_is_good_for_what_it_was_issued_for(directory, server, client, pu
     assert verify(directory, "leaf", "-verify_hostname", "prom.example").returncode == 0
     assert verify(directory, "leaf", "-verify_hostname", "leaf").returncode != 0
     assert verify(directory, "leaf", "-verify_ip", "::1").returncode == 0
-    assert verify(directory, "leaf", at=NOW + timedelta(days=396)).returncode == 0
-    assert verify(directory, "leaf", at=NOW + timedelta(days=398)).returncode != 0
+    assert verify(directory, "leaf", at=NOW + timedelta(days=364)).returncode == 0
+    assert verify(directory, "leaf", at=NOW + timedelta(days=366)).returncode != 0
     leaf = facts(directory / "leaf.crt")
     assert leaf.key_usage == ("digitalSignature",)
     assert not leaf.is_ca
