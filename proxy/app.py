@@ -170,6 +170,7 @@ class App:
             now=now,
             reload=self._reload.now,
             desk=lambda: None if parts.desk is None else parts.desk.desk(),
+            renew=parts.desk.renewing.answer if parts.desk is not None else None,
         )
         plane = ControlPlane(windows)
         parts.relay.internal.serve = await plane.start()

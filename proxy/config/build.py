@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from proxy.config import canary, delivery, files, identities, issuers, routes, schedule
-from proxy.config.control import build_console
+from proxy.config.control import build_console, build_renew
 from proxy.config.problem import printable
 from proxy.config.schema import AccessLog, Settings, Tls
 from proxy.config.units import Address, format_duration, is_loopback
@@ -38,7 +38,7 @@ def build(config: Config, report: Report, path: Path, *, open_files: bool) -> tu
     users = build_users(config, report)
     roles = identities.build_roles(config, users, report)
     console = build_console(config, report)
-    own = console.routes if console.listen is None else ()
+    own = (*(console.routes if console.listen is None else ()), *build_renew(config))
     built = routes.build_routes(config, report, base, open_files=open_files)
     snapshot = Snapshot(
         routes=(*built, *routes.on_every_host(own, built)),

@@ -76,6 +76,25 @@ def build_console(config: Config, report: Report) -> Console:
     return Console(tuple(_routes(prefix, ways, roles, hosts, takes_reload=config.reload.http)), written.listen)
 
 
+def build_renew(config: Config) -> tuple[Route, ...]:
+    """Where the senders of `tokens.senders` fetch their tokens: on the public listener, where they push."""
+    if not config.tokens.senders:
+        return ()
+    return (
+        Route(
+            "promgate:renew",
+            f"{config.control_prefix.rstrip('/')}/api/v1/renew",
+            CONTROL,
+            ways=frozenset({Way.WRITE_TOKEN}),
+            rules=(Rule("write"),),
+            methods=frozenset({b"POST"}),
+            rate_limit=_RATE,
+            max_body_bytes=_MAX_BODY_BYTES,
+            telling=_TELLING,
+        ),
+    )
+
+
 def reserved_by(config: Config) -> tuple[str, ...]:
     """Names of promgate's own, exact and below: no route may take them (the rest of /-/ is Prometheus' as well)."""
     prefix = config.control_prefix.rstrip("/")

@@ -6,6 +6,7 @@ asker and this moment: nothing is stored, framed or read by a script of another 
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,9 +18,9 @@ from proxy.console import guard
 from proxy.console.api import Api
 from proxy.console.asker import read_asker
 from proxy.console.overview import Seen, render_overview
+from proxy.tokens.renewal import Caller
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Awaitable, Callable, Sequence
 
     from proxy.desk.desk import Desk
@@ -44,7 +45,8 @@ class Windows:
     """What the control plane sees of the process, each looked at when it is asked for.
 
     `reload` reads the configuration now; what keeps it from being taken, nothing when it serves. `desk` makes the desk
-    of the moment, None where there is no token store.
+    of the moment, None where there is no token store. `renew` is asked with a token's name and id and who shows it, in
+    a thread: status, body, its type, and Retry-After (0: none).
     """
 
     prefix: str
@@ -54,6 +56,7 @@ class Windows:
     now: Callable[[], float]
     reload: Callable[[], Awaitable[Sequence[str]]]
     desk: Callable[[], Desk | None]
+    renew: Callable[[str, str, Caller], tuple[int, bytes, str, int]] | None = None
 
 
 class ControlPlane:
@@ -72,6 +75,7 @@ class ControlPlane:
         app.router.add_get(f"{prefix}/console", self._overview)
         app.router.add_get(f"{prefix}/console/style.css", self._sheet)
         app.router.add_route("*", f"{prefix}/reload", self._reload)
+        app.router.add_post(f"{prefix}/api/v1/renew", self._renew)
         Api(self._windows.desk).add_to(app.router, f"{prefix}/api/v1")
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
         await self._runner.setup()
@@ -100,6 +104,17 @@ class ControlPlane:
             lines = "".join(f"{line}\n" for line in problems)
             return web.Response(status=500, text=f"promgate: not taken, the one before it serves\n{lines}")
         return web.Response(text="reloaded\n")
+
+    async def _renew(self, request: web.Request) -> web.Response:
+        """A sender shows the token that it has. The gate has found it good."""
+        asker = read_asker(request.headers)
+        if self._windows.renew is None:
+            raise web.HTTPNotFound
+        caller = Caller(asker.address, request.headers.get("User-Agent", ""))
+        name = asker.identity.removeprefix("token:")
+        status, body, kind, after = await asyncio.to_thread(self._windows.renew, name, asker.token_id, caller)
+        headers = {"Retry-After": str(after)} if after else {}
+        return web.Response(status=status, body=body, content_type=kind, headers=headers)
 
 
 async def _guard(_: web.BaseRequest, response: web.StreamResponse) -> None:

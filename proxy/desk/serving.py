@@ -13,6 +13,7 @@ from proxy.desk.keeper import Keeper
 from proxy.desk.ledger_of import LedgerOf
 from proxy.desk.overlaps import Overlaps
 from proxy.desk.owner import is_gone, name_of_this_process
+from proxy.desk.renew_reply import Renewing
 from proxy.observe import metrics
 from proxy.observe.metrics import Sample
 from proxy.tokens.ports import StoreError
@@ -50,6 +51,7 @@ class ServerDesk:
         self._owner = name_of_this_process()
         self._flushed = flushed
         self.keeper = Keeper(self.desk, store.look, [Overlaps()])
+        self.renewing = Renewing(self.desk)
 
     def desk(self) -> Desk:
         """Everything of it may block: never on the event loop."""
@@ -76,6 +78,7 @@ class ServerDesk:
         yield Sample(metrics.ROTATIONS_OPEN, len(outlook.open) - halted, ("running",))
         yield Sample(metrics.ROTATIONS_OPEN, halted, ("halted",))
         yield Sample(metrics.ROTATIONS_OVERDUE, len(outlook.late(now)))
+        yield Sample(metrics.RENEW_STRANGERS, self.renewing.strangers)
 
     def _apply(self, generation: int) -> int:
         """In this process; other servers on the store follow by themselves, and look before they refuse a new token."""

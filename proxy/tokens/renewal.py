@@ -12,6 +12,7 @@ stranger: there is no telling which of the two is the thief, so the rotation sto
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from proxy.tokens import succession
@@ -112,11 +113,12 @@ def find_stranger(
         for one in sightings
         if one.kind is Kind.USED and not one.agent.startswith(_OURS) and now - one.last_seen < _KNOWN_S
     ]
-    places = {_place(one) for one in seen}
+    place_of = _place if caller.certificate else attrgetter("address")
+    places = {place_of(one) for one in seen}
     mine = {caller.certificate, caller.address} & places
     if places and not mine:
         return f"{caller} came for the successor, and the sender was seen at {', '.join(sorted(places))}"
-    others = {_place(one) for one in seen if now - one.last_seen < _TOGETHER_S} - mine
+    others = {place_of(one) for one in seen if now - one.last_seen < _TOGETHER_S} - mine
     if others:
         return f"{caller} came for the successor, while {', '.join(sorted(others))} sends, too"
     return None

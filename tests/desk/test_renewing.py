@@ -179,7 +179,9 @@ def test_a_sender_that_never_sent_is_taken_at_its_word(play):
     [
         (Caller("10.0.0.9", "promgate-renew/1", "cert:CN=edge"), True),
         (Caller("10.0.0.7", "promgate-renew/1", "cert:CN=other"), False),
-        (Caller("10.0.0.7", "promgate-renew/1"), False),
+        # Without one, its address is all that is known of it.
+        (Caller("10.0.0.7", "promgate-renew/1"), True),
+        (Caller("10.0.0.9", "promgate-renew/1"), False),
     ],
 )
 def test_a_certificate_counts_more_than_an_address(play, caller, is_let):
