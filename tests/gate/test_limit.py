@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from time import perf_counter
 
 import pytest
 from hypothesis import given
@@ -88,12 +89,26 @@ def test_a_debt_has_its_bound():
     assert meter.spend("a", 6.0) == 0.0
 
 
-def test_the_oldest_key_is_forgotten_first():
-    meter = Meter(RateLimit(rate=1, interval_s=1.0, burst=1), max_keys=2)
+def test_the_older_half_is_forgotten_first_and_who_comes_again_is_young():
+    meter = Meter(RateLimit(rate=1, interval_s=1.0, burst=1), max_keys=4)
     assert [meter.spend(key, 0.0) for key in "abab"] == [0.0, 0.0, 1.0, 1.0]
-    assert meter.spend("c", 0.0) == 0.0
-    assert len(meter) == 2
-    assert [meter.owes(key, 0.0) for key in "abc"] == [0.0, 1.0, 1.0]
+    meter.spend("c", 0.0)
+    meter.charge("a", 0.0)
+    assert [meter.owes(key, 0.0) for key in "abc"] == [2.0, 1.0, 1.0]
+    meter.spend("d", 0.0)
+    assert [meter.owes(key, 0.0) for key in "abcd"] == [2.0, 0.0, 1.0, 1.0]
+
+
+def test_a_full_table_makes_nobody_dear():
+    """One look at the first key of a dict passes every hole before it: that was 100 us for each new address."""
+    meter = Meter(RateLimit(rate=10, interval_s=1.0, burst=20), max_keys=20_000)
+    times = []
+    for turn in range(6):
+        since = perf_counter()
+        for number in range(10_000):
+            meter.charge(f"{turn}.{number}", 0.0)
+        times.append(perf_counter() - since)
+    assert min(times[3:]) < 5 * max(times[:2])
 
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.booleans()), max_size=200))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import time
 from statistics import median
@@ -32,6 +33,19 @@ def check(*questions):
             checker.close()
 
     return asyncio.run(all_at_once())
+
+
+def test_who_checks_passwords_steps_back_for_the_loop():
+    async def nicenesses():
+        checker = PasswordChecker()
+        try:
+            return await asyncio.wrap_future(checker._pool.submit(os.getpriority, os.PRIO_PROCESS, 0))
+        finally:
+            checker.close()
+
+    ours = os.getpriority(os.PRIO_PROCESS, 0)
+    assert asyncio.run(nicenesses()) > ours or ours >= 10
+    assert os.getpriority(os.PRIO_PROCESS, 0) == ours
 
 
 @pytest.mark.parametrize(
