@@ -71,9 +71,9 @@ demo: ## all parts on this machine, and a token rotated while you watch (ONCE=1:
 		$(if $(ONCE),--once,$(if $(DEMO_SECONDS),--seconds=$(DEMO_SECONDS))) $(ARGS)
 
 .PHONY: bench
-bench: packages venv $(VENV)/.bench ## measure against nginx, HAProxy and Caddy (QUICK=1: two minutes)
+bench: packages venv $(VENV)/.bench ## measure against nginx, HAProxy and Caddy (QUICK=1: two minutes; PUBLISH=1: into docs/performance.md)
 	@tests/kit/install.sh $(BENCH_PACKAGES)
-	$(BIN)/python -m bench $(if $(QUICK),--quick) $(ARGS)
+	$(BIN)/python -m bench $(if $(QUICK),--quick) $(if $(PUBLISH),--publish) $(ARGS)
 
 .PHONY: container-packages
 container-packages: ## the Debian packages that `make image` and `make compose-test` use (those that are missing)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import secrets
+import shutil
 import sys
 import time
 from contextlib import ExitStack
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from bench.chart import draw
 from bench.fleet import Fleet, measure_fleet
+from bench.logins import measure_logins, measure_starts
 from bench.machine import describe_machine
 from bench.measure import measure
 from bench.memory import measure_idle
@@ -30,8 +32,11 @@ if TYPE_CHECKING:
     from bench.workloads import Workload
 
 RESULTS = HERE / "results"
+DOCS = HERE.parent / "docs"
+#: In docs/performance.md: what follows is made by `make bench PUBLISH=1`.
+PUBLISHED_FROM = "<!-- bench -->\n"
 BASELINE = "baseline"
-OTHER_PARTS = ("memory", "scale", "fleet")
+OTHER_PARTS = ("memory", "logins", "start", "scale", "fleet")
 
 #: What promgate is given more of, one at a time; the first is what the others are compared with.
 SCALE = (
@@ -55,6 +60,7 @@ class Plan:
     window_s: float
     idle_connections: int
     fleet: Fleet
+    publish: bool
 
 
 def read_plan(arguments: Sequence[str] | None = None) -> Plan:
@@ -65,9 +71,10 @@ def read_plan(arguments: Sequence[str] | None = None) -> Plan:
     parser.add_argument("--baseline", type=Path, help="another checkout of promgate, measured beside this one")
     parser.add_argument("--rounds", "--reps", dest="rounds", type=int, help="default 7")
     parser.add_argument("--window", type=float, help="seconds of each run, default 1")
+    parser.add_argument("--publish", action="store_true", help="put what was found into docs/performance.md")
     chosen = parser.parse_args(arguments)
     quick: bool = chosen.quick
-    usual = [*(row.name for row in WORKLOADS.values() if row.quick or not quick), "memory", "fleet"]
+    usual = [*(row.name for row in WORKLOADS.values() if row.quick or not quick), "memory", "logins", "start", "fleet"]
     only = _choose(parser, chosen.only, (*WORKLOADS, *OTHER_PARTS), usual if quick else [*usual, "scale"])
     servers = _choose(parser, chosen.servers, (OURS, *PEERS), [OURS, *PEERS])
     return Plan(
@@ -79,6 +86,7 @@ def read_plan(arguments: Sequence[str] | None = None) -> Plan:
         window_s=chosen.window or (0.5 if quick else 1.0),
         idle_connections=200 if quick else 500,
         fleet=Fleet(seconds=10.0) if quick else Fleet(),
+        publish=chosen.publish,
     )
 
 
@@ -94,6 +102,12 @@ def run_plan(plan: Plan, stage: Stage, report: Report) -> None:
         with ExitStack() as stack:
             servers = _start(plan, stage, stack)
             _prove_and_measure(plan, stage, servers, report)
+    if "logins" in plan.parts:
+        report.logins = measure_logins(stage, rounds=plan.rounds, window_s=plan.window_s)
+        _say("\n".join(report.logins.lines()))
+    if "start" in plan.parts:
+        report.first_answer_s = measure_starts(stage)
+        _say(f"start to the first answer: {report.first_answer_s:.2f} s")
     if "scale" in plan.parts:
         with ExitStack() as stack:
             variants = [stack.enter_context(running_promgate(prepare(what, stage))) for what in SCALE]
@@ -147,6 +161,16 @@ def _prove_and_measure(plan: Plan, stage: Stage, servers: Sequence[Server], repo
         report.memory = {server.name: (at_start[server.name], server.child.memory()) for server in proxies}
 
 
+def publish(text: str, chart: Path) -> None:
+    """Docs with these figures: the page's own introduction stays, all below it is new."""
+    page = DOCS / "performance.md"
+    introduction, mark, _ = page.read_text().partition(PUBLISHED_FROM)
+    if not mark:
+        raise BenchError(f"{page} has no line {PUBLISHED_FROM.strip()!r} any more: what is to be replaced?")
+    page.write_text(introduction + mark + "\n" + text.partition("\n\n")[2])
+    shutil.copyfile(chart, DOCS / "performance.svg")
+
+
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
@@ -168,8 +192,9 @@ def main() -> int:
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "latest.json").write_text(as_json(report))
     (RESULTS / "latest.md").write_text(text)
-    if report.results:
-        (RESULTS / "latest.svg").write_text(draw(report.results))
+    (RESULTS / "latest.svg").write_text(draw(report.results, report.figures()))
+    if plan.publish:
+        publish(text, RESULTS / "latest.svg")
     print(text)
     return 0
 

@@ -72,5 +72,5 @@ def running_load(stage: Stage, server: Server, workload: Workload) -> Iterator[L
         HERE / "wrk" / workload.script,
         server.url,
     ]
-    with running("wrk", command, stage.dir / "wrk.log", core=LOAD_CORE, env=env) as child:
+    with running("wrk", command, stage.dir / f"wrk-{workload.name}.log", core=LOAD_CORE, env=env) as child:
         yield Load(child)

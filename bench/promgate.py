@@ -30,6 +30,10 @@ EXTRA_ROUTE = """\
 """
 
 
+PEOPLE = """\
+  - {{name: people, path: /basic, upstream: "http://127.0.0.1:{upstream_port}", auth: [basic], allow: [viewer]}}
+htpasswd_file: {htpasswd}
+"""
 #: Other people's tokens, as a restored backup would bring them; made one by one, 100,000 would take minutes of fsync.
 OTHER_TOKENS = """
 WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < :count)
@@ -47,6 +51,9 @@ class Promgate:
     root: Path = ROOT
     other_tokens: int = 0
     routes: int = 0
+    #: Beside tokens, people with passwords, `u0000` and so on: below /basic.
+    htpasswd: Path | None = None
+    users: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +81,11 @@ def prepare(what: Promgate, stage: Stage, upstream_port: int | None = None) -> P
         "key": stage.key,
         "store": store,
         "access_log": access_log,
+        "viewers": "".join(f", 'basic:u{number:04d}'" for number in range(what.users)),
     }
     extra = (EXTRA_ROUTE.format(number=number, upstream_port=to_port) for number in range(1, what.routes + 1))
-    config.write_text(fill(HERE / "peers" / "promgate.yml.tmpl", values) + "".join(extra))
+    people = PEOPLE.format(upstream_port=to_port, htpasswd=what.htpasswd) if what.htpasswd else ""
+    config.write_text(fill(HERE / "peers" / "promgate.yml.tmpl", values) + "".join(extra) + people)
     in_config = f"--config.file={config}"
     tokens = Tokens(
         read=command(what.root, "token", "create", "bench-read", "--kind", "reader", in_config).strip(),

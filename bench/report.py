@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from bench.fleet import FleetResult
+    from bench.logins import LoginsResult
     from bench.measure import Result, Spread
     from bench.memory import Idle
     from bench.process import Memory
@@ -36,6 +37,8 @@ class Report:
     scale_memory: dict[str, Memory] = field(default_factory=dict)
     idle: list[Idle] = field(default_factory=list)
     fleet: FleetResult | None = None
+    logins: LoginsResult | None = None
+    first_answer_s: float | None = None
 
     def figures(self) -> dict[tuple[str, str], float]:
         """The figures that goals are set for: (figure, peer) -> value."""
@@ -53,6 +56,10 @@ class Report:
             found |= {("start", ""): start.pss_kib / 1024, ("after", ""): after.pss_kib / 1024}
         if self.fleet is not None:
             found["fleet", ""] = self.fleet.share_percent
+        if self.logins is not None:
+            found |= self.logins.figures()
+        if self.first_answer_s is not None:
+            found["first-answer", ""] = self.first_answer_s
         return found
 
 
@@ -69,6 +76,9 @@ def render(report: Report) -> str:
     if report.scale_memory:
         rows = ([name, f"{memory.pss_kib / 1024:.1f}"] for name, memory in report.scale_memory.items())
         parts.append(table(["server", "PSS MiB"], rows))
+    if report.logins is not None:
+        told = [f"- {line}" for line in report.logins.lines()]
+        parts += ["## Logins", render_result(report.logins.basic), "\n".join(told)]
     if report.fleet is not None:
         parts += ["## A fleet of real agents", "\n".join(f"- {line}" for line in report.fleet.lines())]
     return "\n\n".join(parts) + "\n"
@@ -121,8 +131,9 @@ def _goals(figures: dict[tuple[str, str], float]) -> list[list[str]]:
         seen = figures.get((goal.figure, goal.peer))
         if seen is None:
             continue
-        shown = f"{seen:.2f}" if goal.unit == "x" else f"{seen:.1f} {goal.unit}"
-        rows.append([goal.title, goal.peer, shown, f"{goal.bar:g}", f"{goal.goal:g}", goal.verdict(seen)])
+        sign = ">= " if goal.at_least else "<= "
+        bars = [f"{sign}{goal.bar:g}", f"{sign}{goal.goal:g}"]
+        rows.append([goal.title, goal.peer, goal.show(seen), *bars, goal.verdict(seen)])
     return rows
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from bench.process import Child
     from bench.stage import Stage
 
+PEOPLE = "location /basic { auth_basic people; auth_basic_user_file %s; proxy_pass http://prometheus; }"
 BIG_BUFFERS = "proxy_buffer_size 64k; proxy_buffers 16 128k; proxy_busy_buffers_size 512k;"
 
 
@@ -69,14 +70,15 @@ def missing_program(peer: str) -> str | None:
 
 
 @contextlib.contextmanager
-def running_peer(name: str, stage: Stage, tokens: Tokens) -> Iterator[Server]:
+def running_peer(name: str, stage: Stage, tokens: Tokens, htpasswd: Path | None = None) -> Iterator[Server]:
+    """`htpasswd`: for nginx, people with passwords, below /basic."""
     if name == "direct":
         url = f"http://127.0.0.1:{stage.upstream.port}"
         yield Server(name, stage.upstream.child, url, "plain TCP to the upstream", tokens, None)
         return
     program = name.partition("-")[0]
     binary = find_program(program) or program
-    place = stage.dir / name
+    place = stage.dir / (f"{name}-logins" if htpasswd else name)
     place.mkdir()
     port = free_port()
     template, command, version = _PEER_FILES[program]
@@ -97,6 +99,7 @@ def running_peer(name: str, stage: Stage, tokens: Tokens) -> Iterator[Server]:
         "read_token": tokens.read,
         "write_token": tokens.write,
         "user": pwd.getpwuid(os.getuid()).pw_name,
+        "people": PEOPLE % htpasswd if htpasswd else "",
         "buffers": BIG_BUFFERS if name == "nginx-128k" else "",
     }
     config.write_text(fill(HERE / "peers" / template, values))
