@@ -292,7 +292,7 @@ class ClientConnection(asyncio.Protocol):
         self._state = _HEAD
         if self._out.choked:
             return  # the deadline for taking what was sent is running; `resume_writing` goes on
-        self.deadline = now + self._relay.gate.snapshot.timeouts.idle
+        self.deadline = now + (_LAST_CALL_S if self._relay.draining else self._relay.gate.snapshot.timeouts.idle)
         if self._buffer:  # not from within: a thousand requests sent ahead would be a thousand frames deep
             asyncio.get_running_loop().call_soon(self._next_request)
         if not self._reading.on:
@@ -350,7 +350,7 @@ class ClientConnection(asyncio.Protocol):
                 self._close()
             else:
                 self.deadline = min(self.deadline, monotonic() + _LAST_CALL_S)
-        elif self.exchange is not None:
+        elif self.exchange is not None and not self.exchange.status:  # else it was told that it may go on: a last call
             self.exchange.closes = True
 
     def _late(self, now: float) -> None:

@@ -67,6 +67,33 @@ async def test_a_request_on_its_way_when_the_drain_begins_is_answered(loop):
 
 @both_loops
 @on_a_loop
+async def test_who_was_told_before_the_drain_that_it_may_go_on_is_told_once_more(loop):
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def in_two_pieces(peer):
+        await peer.message()
+        await peer.send(OK[:-2])
+        begun.set()
+        await go_on.wait()
+        await peer.send(OK[-2:])
+        await peer.message()
+
+    async with upstream(in_two_pieces) as origin, stage(origin.port) as relay:
+        client = await relay.client(get())
+        await begun.wait()
+        await until(lambda: any(one.exchange and one.exchange.status for one in relay.context.connections))
+        draining = asyncio.create_task(relay.listeners.drain())
+        await until(lambda: relay.context.draining)
+        go_on.set()
+        first = await client.message()
+        await client.send(get())
+        last = await client.message()
+        assert [(one.status, one.get("connection")) for one in (first, last)] == [(200, ""), (200, "close")]
+        assert await draining == 0
+
+
+@both_loops
+@on_a_loop
 async def test_drain_does_not_wait_for_idle_connections(loop):
     async with upstream(answering(OK)) as origin, stage(origin.port, drain=10) as relay:
         client = await relay.client(get())
