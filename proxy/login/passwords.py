@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from proxy.gate.ask import Answer, CheckPassword
 
 _MAX_WAITING = 32
-#: A weight of 110 beside the loop's 1024 (sched(7)): a login waits a little longer, and nobody waits for a login.
-_NICENESS = 10
+#: A third of the loop's weight (sched(7)): a login waits a little longer, and nobody waits for a login.
+_NICER = 5
 #: bcrypt reads no further; a longer password would be equal to its first 72 octets (CVE-2025-22228).
 _MAX_PASSWORD_BYTES = 72
 
@@ -48,8 +48,8 @@ class PasswordChecker:
 
 
 def _step_back() -> None:
-    """Of this thread alone: on Linux each has its own niceness (setpriority(2), notes)."""
-    os.setpriority(os.PRIO_PROCESS, 0, _NICENESS)
+    """Of this thread alone: on Linux each has its own niceness (nice(2), notes)."""
+    os.nice(_NICER)
 
 
 def _matches(hashes: tuple[bytes, ...], password: bytes) -> bool:

@@ -44,7 +44,7 @@ def test_who_checks_passwords_steps_back_for_the_loop():
             checker.close()
 
     ours = os.getpriority(os.PRIO_PROCESS, 0)
-    assert asyncio.run(nicenesses()) > ours or ours >= 10
+    assert asyncio.run(nicenesses()) == min(19, ours + 5)
     assert os.getpriority(os.PRIO_PROCESS, 0) == ours
 
 
