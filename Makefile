@@ -44,10 +44,11 @@ test: check packages senders providers ## all of it: check, then every test, aga
 	$(BIN)/pytest --numprocesses=$(WORKERS) --dist=worksteal $(ARGS)
 
 .PHONY: soak
-soak: packages venv providers ## what takes minutes: a hundred rotations in ten, an agent held for three, every fault at every call
+soak: packages venv providers ## what takes minutes: a hundred rotations, an agent held for three, a million addresses, an outage
 	PROMGATE_SOAK=1 PROMGATE_HOLD_S=$(or $(HOLD_S),180) PROMGATE_ROTATIONS=$(or $(ROTATIONS),100) $(BIN)/pytest --timeout=0 \
 		--numprocesses=2 tests/e2e/test_rotation_life.py tests/e2e/test_hold.py tests/e2e/test_oauth2_agent.py \
 		tests/stores/test_sqlite_faults.py $(ARGS)
+	PROMGATE_SOAK=1 $(BIN)/pytest --timeout=0 tests/e2e/test_bounds.py tests/e2e/test_reload.py $(ARGS)
 
 .PHONY: fuzz
 fuzz: venv fuzz-api ## play 50,000 streams against the independent reading of the RFCs (FUZZ=n: that many), and fuzz-api

@@ -46,7 +46,7 @@ def _open_route(upstream: str) -> dict[str, Any]:
     return {"name": "open", "path": "/open", "upstream": upstream, "auth": ["none"]}
 
 
-def test_many_addresses_take_little_memory():
+def test_many_addresses_take_little_memory() -> None:
     """D2. Each asks an open route, guesses a password at a user of its own, and shows a token that nobody knows."""
     command = [sys.executable, "-m", "tests.e2e.addresses", str(ADDRESSES)]
     done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, check=True)

@@ -97,7 +97,7 @@ def test_reloads_under_load(tmp_path: Path, upstream: str) -> None:
         assert {ask(connection, "GET", "/open/x").status for connection in idle} == {200}
         for connection in idle:
             connection.close()
-        assert promgate.log.count(" taken: ") == RELOADS
+        assert promgate.log.count("promgate.yml taken: ") == RELOADS
 
 
 FIXTURES = Path(__file__).parents[1] / "config" / "testdata"
