@@ -232,7 +232,7 @@ def test_what_is_remembered_of_guesses_is_bounded():
     meter = memory.meter("guesses:user", PER_USER.guesses_per_user)
     for number in range(100_010):
         meter.charge(user_key(f"u{number}"), AT)
-    assert len(meter) == 100_000
+    assert 40_000 <= len(meter) <= 80_000
     assert len(user_key("u" * 4096)) == len(user_key("")) == 24
 
 
