@@ -25,8 +25,13 @@ KINDS: dict[str, tuple[str, bytes, set[str]]] = {
     "remote_write": ("stripped_target", b"/pushed", {"U07-302", "U06-post-close-at-once", "U06-post-reset-at-once"}),
     "unix socket": ("socket_target", b"/stripped", {"U07-302", "U04-until-close-reset"}),
 }
-#: Those that write by themselves have their own kind of route already.
-UPSTREAM_CASES = [case for case in CASES if case.ids[0].startswith("U") and b" /write " not in case.request[0]]
+#: Those that write by themselves, or ask for a websocket, have their own kind of route already.
+_ELSEWHERE = (b" /write ", b" /live/")
+UPSTREAM_CASES = [
+    case
+    for case in CASES
+    if case.ids[0].startswith("U") and not any(target in case.request[0] for target in _ELSEWHERE)
+]
 PLAYS = [(kind, case) for kind, (_, _, other) in KINDS.items() for case in UPSTREAM_CASES if case.name not in other]
 
 
