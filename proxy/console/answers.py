@@ -85,6 +85,7 @@ _ANSWERS: dict[str, dict[str, Any]] = {
     "rotateToken": _ref("Rotated"),
     "listSenders": _object(senders=_list(_ref("Sender")), trouble=_MAYBE),
     "finishOverlap": {"allOf": [_object(name=_TEXT, ended=_list(_TEXT)), _ref("Judgement")]},
+    "verifyToken": _object(name=_TEXT, token=_TEXT, state=_STATE, ends=_MAYBE),
     "rollBackToken": _object(name=_TEXT, tokens=_map(_STATE), holders=_list(_TEXT)),
     "revokeToken": _object(name=_TEXT, revoked=_list(_TEXT)),
     "revokeLeaked": _object(name=_TEXT, leaked=_TEXT, used_by=_list({"type": "object"})),

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from proxy.console.fields import Field
-from proxy.desk import ending, finishing, leaked, listing, rotating, schedule, senders
+from proxy.desk import ending, finishing, leaked, listing, rotating, schedule, senders, verifying
 from proxy.desk import status as standing
 from proxy.desk.desk import Report
 from proxy.tokens.lifecycle import Refusal, Why
@@ -107,6 +107,13 @@ def _leaked(desk: Desk, call: Call) -> Report | Refusal:
     return leaked.revoke_leaked(desk, bytes.fromhex(digest or ""), call.outlets)
 
 
+def _verify(desk: Desk, call: Call) -> Report | Refusal:
+    secret = call.said.get("secret")
+    if secret is None:
+        return verifying.verify_delivered(desk, call.name)
+    return verifying.verify_shown(desk, call.name, secret.encode(errors="replace"))
+
+
 _SHOW = Field("show", "boolean", "Put the secret into this answer beside delivering it. Without targets it always is.")
 
 OPERATIONS = (
@@ -149,6 +156,12 @@ OPERATIONS = (
         "End the overlap of a name now: when all its senders have moved, or by force.",
         lambda desk, call: finishing.finish(desk, call.name, force=bool(call.said.get("force"))),
         (Field("force", "boolean", "Whatever the ledger says: who has not moved is held, and then refused."),),
+    ),
+    Operation(
+        "verifyToken", "POST", "/tokens/{name}/verify",
+        "Prove that a token of a name does its work, by a push and a query through the public listener.",
+        _verify,
+        (Field("secret", "string", "The token; without it, what its first file target holds.", most=4096),),
     ),
     Operation(
         "rollBackToken", "POST", "/tokens/{name}/rollback",

@@ -6,18 +6,42 @@ minted and nothing is written.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from proxy.desk.desk import Report
 from proxy.desk.words import when
 from proxy.tokens.lifecycle import Refusal, Why
 from proxy.tokens.ports import CanaryError
-from proxy.tokens.secret import digest
+from proxy.tokens.secret import Secret, digest
+from proxy.tokens.targets import FileTarget
 from proxy.tokens.token import ACCEPTED, TokenState, ended_at, state_at
 
 if TYPE_CHECKING:
     from proxy.desk.desk import Desk
-    from proxy.tokens.secret import Secret
+
+
+#: A token of ours has 61 characters.
+MAX_CREDENTIAL = 4096
+
+
+def verify_delivered(desk: Desk, name: str) -> Report | Refusal:
+    """`verify` what stands in the first file that the token of `name` is delivered to. Raises StoreError."""
+    file = next((each.path for each in desk.rules.deliver.get(name, ()) if isinstance(each, FileTarget)), None)
+    if file is None:
+        text = f"{name[:80]} has no file in tokens.deliver, and no clear token is kept: show the one to be proven"
+        return Refusal(text, Why.INVALID)
+    try:
+        with Path(file).open("rb") as opened:
+            shown = opened.read(MAX_CREDENTIAL)
+    except OSError as error:
+        return Refusal(f"{file} cannot be read: {error.strerror}", Why.FAILED)
+    return verify_shown(desk, name, shown)
+
+
+def verify_shown(desk: Desk, name: str, shown: bytes) -> Report | Refusal:
+    """`verify` what a sender's file holds."""
+    return verify(desk, name, Secret(shown.strip().decode(errors="replace")))
 
 
 def verify(desk: Desk, name: str, secret: Secret) -> Report | Refusal:

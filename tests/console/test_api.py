@@ -144,6 +144,24 @@ async def test_a_canary_that_fails_leaves_all_as_it_was():
 
 
 @on_a_loop
+async def test_a_token_is_proven_on_demand_and_never_shown():
+    stage = Stage()
+    async with control(stage.desk()) as site:
+        first = await made(site)
+        path, shown = f"{API}/tokens/prom/verify", {"secret": first["secret"]}
+        assert (await site.ask("POST", path, body=shown)).status == 400, "no canary is configured"
+        stage.canary = Canary()
+        proven = await site.ask("POST", path, body=shown)
+        assert (proven.status, proven.json["token"], proven.json["state"]) == (200, first["token"], "current")
+        assert first["secret"] not in proven.text
+        assert (await site.ask("POST", path, body={})).status == 400, "no file to read it from"
+        assert (await site.ask("POST", path, body={"secret": "pgw_unknown"})).status == 404
+        stage.canary.fails = "query"
+        refused = await site.ask("POST", path, body=shown)
+        assert (refused.status, "step query" in refused.text) == (502, True)
+
+
+@on_a_loop
 async def test_two_rotations_at_once_are_one():
     """K8. The second is told which one is in its way."""
     stage = Stage("file:a")

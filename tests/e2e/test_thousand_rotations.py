@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     import http.client
     from collections.abc import Iterator
 
-pytestmark = pytest.mark.real
+#: Each rotation is four transactions, each on the disk before the next.
+pytestmark = [pytest.mark.real, pytest.mark.timeout(900)]
 
 ROTATIONS = 1000
 #: One command of so many is a process of its own, as an operator starts it.
