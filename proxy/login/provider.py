@@ -99,12 +99,13 @@ class ProviderClient:
             import aiohttp  # noqa: PLC0415 - see the module's docstring
 
             trust = await asyncio.to_thread(_build_trust, self._ca_file)
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(ssl=trust, limit=_MAX_CONNECTIONS),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                timeout=aiohttp.ClientTimeout(total=DEADLINE_S),
-                auto_decompress=False,  # what was not asked for is not unpacked
-            )
+            if self._session is None:  # others asked at the same time, and one was quicker
+                self._session = aiohttp.ClientSession(
+                    connector=aiohttp.TCPConnector(ssl=trust, limit=_MAX_CONNECTIONS),
+                    cookie_jar=aiohttp.DummyCookieJar(),
+                    timeout=aiohttp.ClientTimeout(total=DEADLINE_S),
+                    auto_decompress=False,  # what was not asked for is not unpacked
+                )
         return self._session
 
 

@@ -154,3 +154,15 @@ def test_a_changed_authority_is_taken_after_a_refusal(pki, https, tmp_path):
             return await client.get(https)
 
     assert asyncio.run(play()) == {"a": 1}
+
+
+def test_who_asks_first_at_the_same_time_shares_the_connections(provider):
+    provider.answers["/x"] = {"a": [1]}
+
+    async def play():
+        async with ProviderClient() as client:
+            sessions = await asyncio.gather(*(client._open() for _ in range(5)))
+            assert len(set(map(id, sessions))) == 1
+            assert await client.get(f"{provider.base}/x") == {"a": [1]}
+
+    asyncio.run(play())
