@@ -33,9 +33,10 @@ if TYPE_CHECKING:
     from proxy.tokens.ledger import Known, Sighting
     from proxy.tokens.verdict import Judgement
 
-#: A prolonging is a part of what the overlap lasted so far, within these bounds, and made when as much is left.
+#: A prolonging is a part of what the overlap lasted so far, within these bounds, and made when as much is left. A look
+#: at the ledger and a commit are two waits for the disk: a busy machine takes most of a second for them.
 _PART = 8
-_STEP_S = (0.5, 300.0)
+_STEP_S = (1.5, 300.0)
 #: Requests that were begun with the old token may come in after the first one with the new.
 _UNDER_WAY_S = 5.0
 
