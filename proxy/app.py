@@ -42,6 +42,7 @@ from proxy.relay.beside import open_beside
 from proxy.relay.context import RelayContext
 from proxy.relay.figures import provider_samples, relay_samples
 from proxy.relay.finder import AnswerFinder
+from proxy.relay.judging import Judging
 from proxy.relay.listener import SWEEP_S, Listeners
 from proxy.relay.reach import Reach
 from proxy.relay.revoked import end_revoked
@@ -171,6 +172,7 @@ class App:
             reload=self._reload.now,
             desk=lambda: None if parts.desk is None else parts.desk.desk(),
             renew=parts.desk.renewing.answer if parts.desk is not None else None,
+            judging=Judging(parts.relay),
         )
         plane = ControlPlane(windows)
         parts.relay.internal.serve = await plane.start()

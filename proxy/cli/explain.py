@@ -16,7 +16,6 @@ import sys
 import time
 from contextlib import closing
 from pathlib import Path
-from time import monotonic
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
@@ -33,7 +32,7 @@ from proxy.login.jwt import JwtVerifier
 from proxy.login.passwords import PasswordChecker
 from proxy.relay.context import RelayContext
 from proxy.relay.finder import AnswerFinder
-from proxy.relay.settle import settle
+from proxy.relay.judging import Judging
 from proxy.stores.sqlite import open_store
 from proxy.tokens.ports import StoreError
 from proxy.tokens.token import TokenState, state_at
@@ -119,10 +118,8 @@ async def _decide(case: _Case, loaded: Loaded, memory: Memory) -> Verdict:
     introspector = Introspector(loaded.snapshot.introspection)
     finder: Finder = AnswerFinder(None, passwords, jwts, introspector)
     relay = RelayContext(Gate(loaded.snapshot, memory), _Granting(finder) if case.granted else finder, lambda _: None)
-    at = monotonic()
     try:
-        first = relay.gate.decide(case.head, case.shown, case.ip, at, relay.clock.at(at))
-        return await settle(relay, case.head, case.shown, case.ip, first)
+        return await Judging(relay).request(case.head, case.shown, case.ip)
     finally:
         jwts.close()
         await introspector.aclose()

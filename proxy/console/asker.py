@@ -20,12 +20,12 @@ class Asker(NamedTuple):
 
 
 def read_asker(headers: Mapping[str, str]) -> Asker:
-    """From the fields that the gate adds (`gate.telling`) and takes away from everybody else."""
+    """From the fields that the gate adds (`gate.telling`, `gate.forwarded`) and takes away from everybody else."""
     roles = headers.get("X-Promgate-Roles", "")
     return Asker(
         unquote(headers.get("X-Promgate-Identity", "")),
         headers.get("X-Promgate-Way", ""),
         frozenset(map(unquote, roles.split(","))) if roles else frozenset(),
         headers.get("X-Promgate-Token-Id", ""),
-        headers.get("X-Forwarded-For", "").rpartition(",")[2].strip(),
+        headers.get("X-Forwarded-For", "").partition(",")[0],
     )

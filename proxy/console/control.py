@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from proxy.desk.desk import Desk
     from proxy.gate.snapshot import Route
+    from proxy.relay.judging import Judging
     from proxy.tokens.lifecycle import Summary
 
 #: No script, no frame, nothing from elsewhere (CSP 3); what a page shows is kept nowhere.
@@ -46,7 +47,7 @@ class Windows:
 
     `reload` reads the configuration now; what keeps it from being taken, nothing when it serves. `desk` makes the desk
     of the moment, None where there is no token store. `renew` is asked with a token's name and id and who shows it, in
-    a thread: status, body, its type, and Retry-After (0: none).
+    a thread: status, body, its type, and Retry-After (0: none). `judging` is the gate's word on a form's password.
     """
 
     prefix: str
@@ -57,6 +58,7 @@ class Windows:
     reload: Callable[[], Awaitable[Sequence[str]]]
     desk: Callable[[], Desk | None]
     renew: Callable[[str, str, Caller], tuple[int, bytes, str, int]] | None = None
+    judging: Judging | None = None
 
 
 class ControlPlane:

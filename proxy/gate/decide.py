@@ -16,7 +16,7 @@ from proxy.gate.decision import Decision, Deny, Forward, Identity, Local, Reason
 from proxy.gate.limit import address_key
 from proxy.gate.places import Place
 from proxy.gate.routing import answers_to, build_sites, host_name, is_blocked
-from proxy.gate.snapshot import Route
+from proxy.gate.snapshot import CONTROL, Route, Way
 from proxy.gate.telling import tell
 from proxy.gate.upgrade import judge_upgrade
 
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from proxy.gate.ask import Answer, Question
-    from proxy.gate.credentials import Shown
+    from proxy.gate.credentials import Shown, ShownPassword
+    from proxy.gate.decision import Need
     from proxy.gate.memory import Memory
     from proxy.gate.routing import Site
     from proxy.gate.snapshot import Concurrency, Snapshot
@@ -35,6 +36,8 @@ _LOCAL = {b"/-/healthy": Reason.HEALTH, b"/-/ready": Reason.HEALTH, b"*": Reason
 _MEMO_PATHS = 1024
 _MEMO_PATH_BYTES = 256
 
+#: Stands for a form of promgate's own, which takes passwords and nothing else.
+_FORM = Route("promgate:form", "/", CONTROL, ways=frozenset({Way.BASIC}))
 #: For proxies of another kind, and for attackers (H27).
 _REFUSED_METHODS = frozenset({b"CONNECT", b"TRACE", b"TRACK"})
 
@@ -114,6 +117,12 @@ class Gate:
                 return Deny(Reason.OVER_RATE, route, retry_after_s=wait, identity=identity)
         forward = Forward(route, identity, wait, told, place)
         return judge_upgrade(head, forward, self.snapshot.external_url) if route.websocket and head.upgrade else forward
+
+    def check_password(
+        self, shown: ShownPassword, ip: str, at: float, now: float, facts: Mapping[Question, Answer] = _NO_FACTS
+    ) -> Identity | Deny | Need:
+        """Whose it is, where no request shows it but a form. It is a guess like any other, and charged like one."""
+        return self._identify(_FORM, shown, ip, at, now, facts)
 
     def _place(self, route: Route, concurrency: Concurrency, identity: Identity, ip: str) -> Place:
         return Place(self._places[route.name], identity.name if concurrency.by_identity else address_key(ip))

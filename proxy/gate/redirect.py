@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from proxy.gate.ask import Answer, Question
-    from proxy.gate.credentials import Shown
+    from proxy.gate.credentials import Shown, ShownPassword
     from proxy.gate.forwarded import Proxies
     from proxy.gate.snapshot import Snapshot
     from proxy.wire.head import RequestHead
@@ -50,4 +50,9 @@ class RedirectGate:
         if is_navigation(head):
             place = self.snapshot.external_url.encode() + head.path + head.line.query
             return Local(Reason.REDIRECTED, place.decode("latin-1"))
+        return Deny(Reason.PLAIN_HTTP)
+
+    def check_password(
+        self, _shown: ShownPassword, _ip: str, _at: float, _now: float, _facts: Mapping[Question, Answer] = _NO_FACTS
+    ) -> Deny:
         return Deny(Reason.PLAIN_HTTP)

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping
 
     from proxy.gate.ask import Answer, Question
-    from proxy.gate.credentials import Shown
-    from proxy.gate.decision import Decision
+    from proxy.gate.credentials import Shown, ShownPassword
+    from proxy.gate.decision import Decision, Deny, Identity, Need
     from proxy.gate.forwarded import Proxies
     from proxy.gate.snapshot import ClientTrust, Route, Snapshot, Upstream
     from proxy.observe.outcome import Outcome
@@ -55,6 +55,10 @@ class Decider(Protocol):
         facts: Mapping[Question, Answer] = ...,
         /,
     ) -> Decision: ...
+
+    def check_password(
+        self, shown: ShownPassword, ip: str, at: float, now: float, facts: Mapping[Question, Answer] = ..., /
+    ) -> Identity | Deny | Need: ...
 
 
 class RelayContext:

@@ -77,7 +77,7 @@ def test_whoever_it_is_crosses_in_fields_that_hold_any_name():
     lines = tell(Telling(identity=True, quoted=True), identity, {})
     assert lines.isascii()
     fields = dict(line.split(": ", 1) for line in lines.decode().strip().split("\r\n"))
-    assert read_asker({**fields, "X-Forwarded-For": "10.0.0.1, 192.0.2.1"}) == Asker(
+    assert read_asker({**fields, "X-Forwarded-For": "192.0.2.1, 10.0.0.1"}) == Asker(
         "basic:Zoë, the <boss>", "basic", frozenset({"a", "b"}), "AbCd1234", "192.0.2.1"
     )
     assert read_asker({}) == Asker("", "", frozenset(), "", "")

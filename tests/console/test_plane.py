@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
+from ipaddress import ip_network
 
 import pytest
 
 from proxy.console.workers import Busy, Workers
+from proxy.gate.decide import Gate
 from proxy.gate.decision import Reason
+from proxy.gate.forwarded import Proxies
+from proxy.gate.memory import Memory
 from proxy.gate.snapshot import CONTROL
 from tests.console.stage import ANN, BOB, control
 from tests.relay.stage import both_loops, on_a_loop, until
@@ -34,6 +39,17 @@ async def test_it_is_told_who_asks_by_the_gate_alone(loop):
         assert "Tokens" in (await site.ask("GET", "/-/console", ANN)).text
         assert (await site.ask("GET", "/-/console", None)).status == 401
         assert (await site.ask("GET", "/-/console", ("ann", "wrong"))).status == 401
+
+
+@on_a_loop
+async def test_it_knows_the_client_and_not_the_proxy_before_it():
+    async with control() as site:
+        proxies = Proxies((ip_network("127.0.0.0/8"),))
+        site.relay.gate = Gate(replace(site.relay.gate.snapshot, trusted_proxies=proxies), Memory(bytes(32)))
+        page = await site.ask("GET", "/-/console", BOB, X_Forwarded_For="203.0.113.9, 198.51.100.7")
+        assert ">198.51.100.7<" in page.text
+        assert "203.0.113.9" not in page.text, "which nobody vouches for"
+        assert ">127.0.0.1<" not in page.text
 
 
 @both_loops
