@@ -6,11 +6,14 @@ import enum
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
+from proxy.gate.providers import SessionTimes
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from proxy.gate.addresses import Addresses
     from proxy.gate.forwarded import Proxies
+    from proxy.gate.providers import Provider
     from proxy.tokens.schedule import Period
     from proxy.tokens.targets import CanaryRules, Target
 
@@ -31,6 +34,7 @@ class Way(enum.Enum):
     JWT = "jwt"
     INTROSPECTION = "introspection"
     CLIENT_CERT = "client_cert"
+    OAUTH2 = "oauth2"
     NONE = "none"
 
     # Enum's own hash is a Python function; a way is looked up for each request.
@@ -292,8 +296,8 @@ class Snapshot:
     """The configuration as the gate and the relay use it.
 
     `users` maps a name to its bcrypt hashes; `roles` maps an identity (`basic:NAME`, `token:NAME`, `jwt:SUB`,
-    `introspection:SUB`, `cert:CN=NAME`, `cert:SAN=NAME`), or the key of a claim, to its roles, `tenants` an identity to
-    its tenant. `routes` keep the order of the file; `gate.routing` picks the longest whole-segment prefix.
+    `introspection:SUB`, `cert:CN=NAME`, `cert:SAN=NAME`, `oidc:user:E-MAIL`, `github:user:LOGIN`), or the key of a claim,
+    to its roles, `tenants` an identity to its tenant. `people` are the providers by which people log in. `routes` keep the order of the file; `gate.routing` picks the longest whole-segment prefix.
     `console` are promgate's own routes where they have a listener of their own, else they are among `routes`.
     `external_url` is an origin (`https://noc.example.net`); `hsts` is the whole field line for people's answers over
     TLS, empty for none.
@@ -308,6 +312,8 @@ class Snapshot:
     bounds: Bounds = field(default_factory=Bounds)
     jwt_issuers: tuple[JwtIssuer, ...] = ()
     introspection: Introspection | None = None
+    people: tuple[Provider, ...] = ()
+    session_times: SessionTimes = SessionTimes()
     trusted_proxies: Proxies | None = None
     external_url: str = ""
     hsts: bytes = b""
