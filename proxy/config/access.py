@@ -30,7 +30,7 @@ _ANYONE = "anyone"
 # Which ways lead to an identity. A token shown as a basic password still comes by the way of its kind.
 _WAYS_TO = {
     "basic": {"basic"}, "token": {"write_token", "bearer"}, "jwt": {"jwt"}, "introspection": {"introspection"},
-    "cert": {"client_cert"},
+    "cert": {"client_cert"}, "oidc": {"oauth2"}, "github": {"oauth2"},
 }  # fmt: skip
 _WAYS_OF_THEMSELVES = {_WRITE: {"write_token", "jwt", "introspection"}, _ANYONE: {"none"}}
 #: Answered by promgate itself, whatever the routes say.

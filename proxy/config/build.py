@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from proxy.config import canary, delivery, files, identities, issuers, routes, schedule
 from proxy.config.control import build_console, build_renew
+from proxy.config.people import build_people, build_session_times
 from proxy.config.problem import printable
 from proxy.config.schema import AccessLog, Settings, Tls
 from proxy.config.units import Address, format_duration, is_loopback
@@ -54,6 +55,8 @@ def build(config: Config, report: Report, path: Path, *, open_files: bool) -> tu
         hsts=_build_hsts(config, report),
         jwt_issuers=issuers.build_issuers(config, roles, report, base) if open_files else (),
         introspection=issuers.build_introspection(config, roles, report, base, open_files=open_files),
+        people=build_people(config, roles, report, base, open_files=open_files),
+        session_times=build_session_times(config, report),
     )
     _check_listeners(config, report)
     settings = Settings(

@@ -42,9 +42,10 @@ class ConsoleOf(Section):
         "Names by which they may be asked, beside that of `external_url`, `localhost` and addresses; others get 421.",
     )
     auth: tuple[str, ...] = option(
-        ListOf(choice("basic", "bearer", "jwt", "introspection", "client_cert"), or_one=True),
+        ListOf(choice("basic", "bearer", "jwt", "introspection", "client_cert", "oauth2"), or_one=True),
         [],
-        "Ways in. Left out: each of `basic`, `bearer`, `jwt`, `introspection` and `client_cert` that is configured.",
+        "Ways in: `basic`, `bearer`, `jwt`, `introspection`, `client_cert`, `oauth2`. Left out: each of them that is "
+        "configured.",
     )
     allow: tuple[str, ...] = option(
         ListOf(NAME, or_one=True), [], "Roles that may see the console; the admin API is for `admin`. Left out: all."
@@ -148,6 +149,8 @@ def _configured_ways(config: Config) -> Iterable[str]:
     tls = config.tls_server_config
     if tls is not None and tls.client_auth_type != "NoClientCert":
         yield "client_cert"
+    if config.oauth2:
+        yield "oauth2"
 
 
 def _check_listen(config: Config, report: Report) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from proxy.config.people_keys import KINDS, parse_person, prefixes_of
 from proxy.config.problem import join_key
 from proxy.config.shape import did_you_mean
 from proxy.config.users import users_are_known
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from proxy.config.schema import Config
     from proxy.gate.snapshot import Wanted
 
-_KINDS = ("basic", "token", "jwt", "introspection", "cert")
+_KINDS = ("basic", "token", "jwt", "introspection", "cert", *KINDS)
 #: Names of claims are words, or URLs (OpenID Connect Core 5.1.2); `.` leads into a claim that is an object.
 _is_claim = re.compile(r"[A-Za-z0-9_.:/-]{1,128}", re.ASCII).fullmatch
 
@@ -63,6 +64,7 @@ class _Reader:
     def __init__(self, config: Config, users: Collection[str], report: Report) -> None:
         self._users, self._report = users, report
         self._issuers = {one.name for one in config.jwt if one.name is not None}
+        self._people = prefixes_of(config.oauth2)
 
     def parse(self, written: str, path: str, *, is_one: bool = False) -> str:
         """`written` as the gate names identities. `is_one`: somebody's name is wanted, and not what many may have."""
@@ -74,7 +76,8 @@ class _Reader:
             report.problem(
                 path,
                 f"{written[:80]!a} is not an identity; basic:USER, token:NAME, jwt:SUBJECT, jwt:CLAIM=VALUE, "
-                "introspection:SUBJECT, introspection:CLAIM=VALUE, cert:CN=NAME and cert:SAN=NAME are taken",
+                "introspection:SUBJECT, introspection:CLAIM=VALUE, cert:CN=NAME, cert:SAN=NAME, and of people "
+                "oidc:user:E-MAIL, github:org:ORGANIZATION and the like (docs/authentication.md) are taken",
             )
         elif kind == "cert" and not (name.startswith(("CN=", "SAN=")) and name.partition("=")[2]):
             report.problem(path, f"{written[:80]!a}: a certificate is named cert:CN=NAME or cert:SAN=NAME")
@@ -90,7 +93,17 @@ class _Reader:
             return written if is_client else self._claim(Introspection.prefix, name, path, is_one=is_one)
         elif kind == "jwt":
             return self._of_issuer(name, path, is_one=is_one)
+        elif kind in KINDS:
+            return self._person(kind, name, path, is_one=is_one) or written
         return written
+
+    def _person(self, kind: str, name: str, path: str, *, is_one: bool) -> str:
+        if self._report.is_sound("oauth2"):
+            try:
+                return parse_person(kind, name, self._people[kind], is_one=is_one)
+            except ValueError as error:
+                self._report.problem(path, str(error))
+        return ""
 
     def _of_issuer(self, name: str, path: str, *, is_one: bool) -> str:
         if not self._issuers:

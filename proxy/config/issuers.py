@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from proxy.config import files
 from proxy.config.identities import wanted_of
 from proxy.config.shape import REQUIRED, ListOf, Section, choice, option
-from proxy.config.words import FILE, JSON, NAME, PROVIDER_URL, SECRET, TEXT
+from proxy.config.words import ALGORITHM, FILE, JSON, NAME, PROVIDER_URL, SECRET, TEXT
 from proxy.gate.snapshot import Introspection, JwtIssuer
 from proxy.wire.url import is_safe_url
 
@@ -47,19 +47,7 @@ class Jwt(Section):
     jwks_url: str | None = option(PROVIDER_URL, None, "Where its JWK set is fetched.")
     ca_file: str | None = option(FILE, None, "Authorities that sign the issuer's certificate; left out: the system's.")
     algorithms: tuple[str, ...] = option(
-        ListOf(
-            choice(
-                "ES256",
-                "RS256",
-                "PS256",
-                "EdDSA",
-                but={
-                    "none": "a token without a signature proves nothing",
-                    **dict.fromkeys(("HS256", "HS384", "HS512"), "a shared secret is no public key (RFC 8725 3.2)"),
-                },
-            ),
-            or_one=True,
-        ),
+        ListOf(ALGORITHM, or_one=True),
         ["ES256", "RS256"],
         "Signature algorithms that are believed. EdDSA is that of Ed25519 keys.",
     )
@@ -153,11 +141,12 @@ def _check_keys(written: Jwt, report: Report, base: Path) -> None:
             report.problem(f"{at}.ca_file", "without effect: the keys are not fetched")
         return
     if written.jwks_url is None and report.is_sound(f"{at}.issuer", f"{at}.jwks", f"{at}.jwks_file", f"{at}.jwks_url"):
-        _check_discovery(written.issuer, f"{at}.issuer", "jwks_url, jwks or jwks_file", report)
+        check_discovery(written.issuer, f"{at}.issuer", "jwks_url, jwks or jwks_file", report)
     _check_authorities(written.ca_file, f"{at}.ca_file", report, base)
 
 
-def _check_discovery(issuer: str, at: str, instead: str, report: Report) -> None:
+def check_discovery(issuer: str, at: str, instead: str, report: Report) -> None:
+    """Report an issuer whose description of itself cannot be fetched; `instead`: what may be written then."""
     if not is_safe_url(issuer) or "?" in issuer:
         report.problem(at, f"{issuer[:80]!a} is no https URL, so nothing can be discovered there; write {instead}")
 
@@ -219,4 +208,4 @@ def _check_endpoint(written: IntrospectionOf, report: Report) -> None:
     if written.issuer is None:
         report.problem("introspection", "nobody to ask: write url, or issuer, which names its endpoint by discovery")
     else:
-        _check_discovery(written.issuer, "introspection.issuer", "url", report)
+        check_discovery(written.issuer, "introspection.issuer", "url", report)

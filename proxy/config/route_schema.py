@@ -65,10 +65,8 @@ _WAYS = choice(
     "jwt",
     "introspection",
     "client_cert",
+    "oauth2",
     "none",
-    but={
-        "oauth2": "there is no login page; people come with basic",
-    },
 )
 
 
@@ -107,8 +105,9 @@ class RouteOf(Section):
     auth: tuple[str, ...] = option(
         ListOf(_WAYS, or_one=True),
         REQUIRED,
-        "Ways in: `write_token`, `bearer` (reader tokens), `basic`, `jwt`, `introspection`, `client_cert`; or `none` "
-        "alone. A token may also be shown as the password of basic auth, with any user name.",
+        "Ways in: `write_token`, `bearer` (reader tokens), `basic`, `jwt`, `introspection`, `client_cert`, `oauth2` "
+        "(people who logged in); or `none` alone. A token may also be shown as the password of basic auth, with any "
+        "user name.",
     )
     allow: tuple[AllowRule, ...] | None = option(
         ListOf(Table(AllowRule, short="role"), or_one=True),

@@ -171,8 +171,18 @@ def _check_ways(written: RouteOf, config: Config, report: Report) -> None:
         report.problem(at, "jwt needs an issuer under jwt: whose tokens are to be believed?")
     if "introspection" in ways and config.introspection is None and report.was_read("introspection"):
         report.problem(at, "introspection needs a provider under introspection: who is to be asked?")
+    if "oauth2" in ways:
+        _check_people(written, config, report)
     if "basic" in ways and not config.basic_auth_users and not config.htpasswd and users_are_known(report):
         report.problem(at, "basic needs users: name one in basic_auth_users")
+
+
+def _check_people(written: RouteOf, config: Config, report: Report) -> None:
+    at = f"{written.at}.auth"
+    if not config.oauth2 and report.was_read("oauth2"):
+        report.problem(at, "oauth2 needs a provider under oauth2: where are people to log in?")
+    elif written.kind == "remote_write" and report.is_sound(f"{written.at}.kind"):
+        report.problem(at, "senders cannot log in: on a route of kind remote_write oauth2 lets nobody in")
 
 
 def _build_concurrency(route: RouteOf, report: Report) -> Concurrency | None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from proxy.config.control import ConsoleOf
 from proxy.config.issuers import IntrospectionOf, Jwt
+from proxy.config.people import Oauth2, Sessions
 from proxy.config.route_schema import RouteOf
 from proxy.config.shape import REQUIRED, ListOf, MapOf, Refused, Section, Table, choice, option, whole
 from proxy.config.tokens import Tokens
@@ -219,7 +220,9 @@ class Config(Section):
         MapOf("role", ListOf(IDENTITY, or_one=True)),
         {},
         "Role -> identities that have it: `basic:USER`, `token:NAME`, `jwt:SUBJECT`, `jwt:CLAIM=VALUE`, "
-        "`introspection:SUBJECT`, `introspection:CLAIM=VALUE`, `cert:CN=NAME`, `cert:SAN=NAME`.",
+        "`introspection:SUBJECT`, `introspection:CLAIM=VALUE`, `cert:CN=NAME`, `cert:SAN=NAME`; of people who log in "
+        "`oidc:any`, `oidc:user:E-MAIL`, `oidc:sub:SUBJECT`, `oidc:group:GROUP`, `oidc:domain:DOMAIN`, `github:any`, "
+        "`github:user:LOGIN`, `github:id:NUMBER`, `github:org:ORGANIZATION`, `github:team:ORGANIZATION/TEAM`.",
     )
     tenants: dict[str, str] = option(
         MapOf("identity", TENANT), {}, "Identity -> its tenant, on routes with a `tenant_header`."
@@ -229,6 +232,10 @@ class Config(Section):
     introspection: IntrospectionOf | None = option(
         Table(IntrospectionOf), None, "Who is asked about opaque tokens of others."
     )
+    oauth2: tuple[Oauth2, ...] = option(
+        ListOf(Table(Oauth2), or_one=True), [], "Providers by which people log in; needs `external_url`."
+    )
+    sessions: Sessions = option(Table(Sessions), {}, "How long they stay logged in.")
     timeouts: TimeoutsOf = option(Table(TimeoutsOf), {}, "Deadlines.")
     limits: Limits = option(Table(Limits), {}, "Bounds.")
     access_log: AccessLogOf = option(Table(AccessLogOf), {}, "The access log.")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from proxy.config.shape import Kind
+from proxy.config.shape import Kind, choice
 from proxy.config.units import Address, parse_duration, parse_endpoint, parse_listen, parse_size, parse_upstream
 from proxy.gate.snapshot import Upstream
 from proxy.wire.grammar import TARGET, is_authority
@@ -188,3 +188,13 @@ PREFIX = Kind("path", _prefix, "/")
 PROVIDER_URL = Kind("URL", _provider_url, "")
 NETWORK = Kind("network", _network, None)
 TENANT = Kind("tenant", _tenant, "")
+ALGORITHM = choice(
+    "ES256",
+    "RS256",
+    "PS256",
+    "EdDSA",
+    but={
+        "none": "a token without a signature proves nothing",
+        **dict.fromkeys(("HS256", "HS384", "HS512"), "a shared secret is no public key (RFC 8725 3.2)"),
+    },
+)

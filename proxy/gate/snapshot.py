@@ -296,8 +296,9 @@ class Snapshot:
     """The configuration as the gate and the relay use it.
 
     `users` maps a name to its bcrypt hashes; `roles` maps an identity (`basic:NAME`, `token:NAME`, `jwt:SUB`,
-    `introspection:SUB`, `cert:CN=NAME`, `cert:SAN=NAME`, `oidc:user:E-MAIL`, `github:user:LOGIN`), or the key of a claim,
-    to its roles, `tenants` an identity to its tenant. `people` are the providers by which people log in. `routes` keep the order of the file; `gate.routing` picks the longest whole-segment prefix.
+    `introspection:SUB`, `cert:CN=NAME`, `cert:SAN=NAME`, `oidc:user:E-MAIL`, `github:user:LOGIN`), or the key of a
+    claim, to its roles, `tenants` an identity to its tenant. `people` are the providers by which people log in.
+    `routes` keep the order of the file; `gate.routing` picks the longest whole-segment prefix.
     `console` are promgate's own routes where they have a listener of their own, else they are among `routes`.
     `external_url` is an origin (`https://noc.example.net`); `hsts` is the whole field line for people's answers over
     TLS, empty for none.
@@ -313,7 +314,7 @@ class Snapshot:
     jwt_issuers: tuple[JwtIssuer, ...] = ()
     introspection: Introspection | None = None
     people: tuple[Provider, ...] = ()
-    session_times: SessionTimes = SessionTimes()
+    session_times: SessionTimes = field(default_factory=SessionTimes)
     trusted_proxies: Proxies | None = None
     external_url: str = ""
     hsts: bytes = b""

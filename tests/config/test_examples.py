@@ -27,7 +27,8 @@ def test_example(example, tmp_path, certs):
     for name in ("ca.crt", "promgate.crt", "promgate.key", "alerts.crt", "alerts.key"):
         shutil.copy(certs / f"server.{name[-3:]}", tmp_path / "certs" / name)
     (tmp_path / "certs" / "ca.crl").write_text("-----BEGIN X509 CRL-----\n")
-    for name in ("alertmanager.password", "mimir.token", "introspection.secret", "webhook.key", "oncall.password"):
+    for name in ("alertmanager.password", "mimir.token", "introspection.secret", "webhook.key", "oncall.password",
+                 "oidc.secret", "github.secret"):
         (directory / name).write_text("secret\n")
         (directory / name).chmod(0o600)
     (directory / "users.htpasswd").chmod(0o600)
