@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import gc
 import logging
 import secrets
 import signal
 import ssl
-from dataclasses import dataclass
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING
@@ -34,7 +32,7 @@ from proxy.observe import metrics
 from proxy.observe.access_log import AccessLog
 from proxy.observe.metrics import RequestCounts, Sample, token_samples
 from proxy.observe.observers import Observers
-from proxy.observe.senders import Senders
+from proxy.parts import Ledger, Parts, console_only, in_background, make_ledger, sweep
 from proxy.pki.certificates import Certificates
 from proxy.pki.watch import CertWatch
 from proxy.process import prepare_process, room_for_clients
@@ -43,29 +41,24 @@ from proxy.relay.context import RelayContext
 from proxy.relay.figures import provider_samples, relay_samples
 from proxy.relay.finder import AnswerFinder
 from proxy.relay.judging import Judging
-from proxy.relay.listener import SWEEP_S, Listeners
+from proxy.relay.listener import Listeners
 from proxy.relay.reach import Reach
 from proxy.relay.revoked import end_revoked
 from proxy.relay.upstream_files import follow
 from proxy.reload import Reload
-from proxy.stores.ledger import ledger_beside
-from proxy.stores.ledger_writer import LedgerWriter
 from proxy.stores.nudge import serve_nudges, socket_beside
 from proxy.stores.sqlite import SqliteStore, open_store
 from proxy.stores.watch import StoreWatch
-from proxy.tokens.ledger import Tally
 from proxy.tokens.lifecycle import summarize_all
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterator
-    from pathlib import Path
+    from collections.abc import Iterator
 
     from proxy.config.read import Loaded
     from proxy.gate.snapshot import Snapshot
     from proxy.relay.pool import Pool
 
 _log = logging.getLogger("promgate.server")
-_REOPEN_EACH_S = 5.0
 #: Settings that are read once, and the options that they come from.
 _NEED_RESTART = {
     "listen": "listen",
@@ -102,7 +95,7 @@ class App:
             certificate = self._load_certificates()
             log = AccessLog(settings.access_log.file, settings.access_log.format)
             stack.callback(log.close)
-            ledger = None if settings.store is None else _make_ledger(settings.store)
+            ledger = None if settings.store is None else make_ledger(settings.store)
             tell = [self._counts.add] if settings.telemetry else []
             observers = Observers(log.write, *tell, *([ledger.senders.add] if ledger else []))
             watch, store = await self._follow_store(stack, ledger, observers)
@@ -123,7 +116,7 @@ class App:
                 watch.on_revoked = lambda token_ids: end_revoked(relay, token_ids)
             listeners = Listeners(relay, certificate and certificate[1])
             reach = Reach(lambda: self._checked(relay))
-            parts = _Parts(relay, listeners, log, observers, certificate and certificate[0], reach, ledger)
+            parts = Parts(relay, listeners, log, observers, certificate and certificate[0], reach, ledger)
             await self._open_telemetry(stack, parts)
             addresses = [(address.host, address.port) for address in settings.listen]
             await listeners.open(addresses, proxied=settings.proxy_protocol)
@@ -137,12 +130,12 @@ class App:
                 stack.push_async_callback(asyncio.to_thread, parts.desk.keeper.stop)
             await self._open_console(stack, parts)
             if certificate is not None:
-                _in_background(stack, certificate[0].run(parts.use))
-            _in_background(stack, _sweep(parts))
-            _in_background(stack, reach.run())
-            _in_background(stack, follow(lambda: [pool.files for pool in relay.pools.values() if pool.files]))
-            _in_background(stack, self._jwts.run())
-            _in_background(stack, self._reload.run(lambda fresh: self._reloaded(parts, fresh)))
+                in_background(stack, certificate[0].run(parts.use))
+            in_background(stack, sweep(parts))
+            in_background(stack, reach.run())
+            in_background(stack, follow(lambda: [pool.files for pool in relay.pools.values() if pool.files]))
+            in_background(stack, self._jwts.run())
+            in_background(stack, self._reload.run(lambda fresh: self._reloaded(parts, fresh)))
             self._on_signals()
             gc.collect()
             gc.freeze()  # what lives from here to the end need not be looked at again
@@ -155,7 +148,7 @@ class App:
             _log.info("stopped, %d connections cut", cut)
         return 0
 
-    async def _open_console(self, stack: contextlib.AsyncExitStack, parts: _Parts) -> None:
+    async def _open_console(self, stack: contextlib.AsyncExitStack, parts: Parts) -> None:
         """The control plane, where a route leads to it: on the public listener, or behind a gate of its own."""
         snapshot, address = parts.relay.gate.snapshot, self._loaded.settings.console_listen
         if CONTROL not in parts.relay.pools and not snapshot.console:
@@ -178,12 +171,12 @@ class App:
         parts.relay.internal.serve = await plane.start()
         stack.push_async_callback(plane.stop)
         if address is not None:
-            gate = Gate(_console_only(snapshot), self._memory)
+            gate = Gate(console_only(snapshot), self._memory)
             parts.console = await open_beside(parts.listeners, gate, snapshot.console, [address], tls=True)
             _log.info("console on %s", address)
 
     async def _follow_store(
-        self, stack: contextlib.AsyncExitStack, ledger: _Ledger | None, observers: Observers
+        self, stack: contextlib.AsyncExitStack, ledger: Ledger | None, observers: Observers
     ) -> tuple[StoreWatch, SqliteStore] | tuple[None, None]:
         path = self._loaded.settings.store
         if path is None or ledger is None:
@@ -198,7 +191,7 @@ class App:
         stack.push_async_callback(watch.stop)
         await ledger.writer.start()
         stack.push_async_callback(ledger.writer.stop)
-        _in_background(stack, ledger.writer.run())
+        in_background(stack, ledger.writer.run())
         server = await serve_nudges(socket_beside(path), watch.sync, partial(ledger.flush, observers), self._clock.now)
         if server is not None:
             stack.callback(server.close)
@@ -213,7 +206,7 @@ class App:
         certificates = Certificates([CertWatch(cert, key, lowest, tls.trust) for cert, key in pairs])
         return certificates, certificates.load()
 
-    async def _open_telemetry(self, stack: contextlib.AsyncExitStack, parts: _Parts) -> None:
+    async def _open_telemetry(self, stack: contextlib.AsyncExitStack, parts: Parts) -> None:
         """Before the public listeners, and closed after them: a drain can be watched to its end."""
         address = self._loaded.settings.telemetry
         if address is None:
@@ -228,7 +221,7 @@ class App:
         stack.callback(telemetry.close)
         _log.info("telemetry on %s", address)
 
-    def _samples(self, parts: _Parts) -> Iterator[Sample]:
+    def _samples(self, parts: Parts) -> Iterator[Sample]:
         """All that a scrape is told."""
         parts.observers.flush()
         yield from self._counts.samples()
@@ -252,7 +245,7 @@ class App:
         yield Sample(metrics.LINES_LOST, parts.log.lost)
         yield Sample(metrics.BUILD, 1, (__version__,))
 
-    def _missing(self, parts: _Parts) -> Iterator[str]:
+    def _missing(self, parts: Parts) -> Iterator[str]:
         """What keeps this process from being ready."""
         if parts.relay.draining:
             yield "draining"
@@ -269,7 +262,7 @@ class App:
             loop.add_signal_handler(number, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._reload.ask)
 
-    def _reloaded(self, parts: _Parts, loaded: Loaded) -> None:
+    def _reloaded(self, parts: Parts, loaded: Loaded) -> None:
         """Serve by the new configuration from the next request on; what needs new sockets or files is told."""
         relay, gate = parts.relay, Gate(loaded.snapshot, self._memory)
         self._take(relay, loaded.snapshot)
@@ -283,7 +276,7 @@ class App:
         if parts.redirect is not None:
             parts.redirect.relay.gate = RedirectGate(loaded.snapshot)
         if parts.console is not None:
-            parts.console.relay.gate = Gate(_console_only(loaded.snapshot), self._memory)
+            parts.console.relay.gate = Gate(console_only(loaded.snapshot), self._memory)
             parts.console.relay.use_upstreams(loaded.snapshot.console)
         kept = [
             key
@@ -308,77 +301,6 @@ class App:
             for pool in map(relay.pools.__getitem__, (route.upstream, *route.spares))
             if pool.upstream != CONTROL and (all_of_them or route.spares or pool.upstream.health_path)
         ]
-
-
-@dataclass(frozen=True)
-class _Ledger:
-    """Who sends with which token: as it is seen, and as it is written."""
-
-    senders: Senders
-    writer: LedgerWriter
-
-    async def flush(self, observers: Observers) -> None:
-        """Have all that was seen written. Raises StoreError."""
-        observers.flush()
-        await self.writer.flush()
-
-
-@dataclass
-class _Parts:
-    """The living parts that are looked at together."""
-
-    relay: RelayContext
-    listeners: Listeners
-    log: AccessLog
-    observers: Observers
-    certificate: Certificates | None
-    reach: Reach
-    ledger: _Ledger | None
-    listening: bool = False
-    redirect: Listeners | None = None
-    desk: ServerDesk | None = None
-    console: Listeners | None = None
-
-    def use(self, context: ssl.SSLContext, trust_changed: bool) -> None:  # noqa: FBT001
-        for each in (self.listeners, self.console):
-            if each is not None:
-                each.use(context, trust_changed)
-
-    @property
-    def every_listener(self) -> list[Listeners]:
-        return [each for each in (self.listeners, self.redirect, self.console) if each is not None]
-
-
-def _make_ledger(store: Path) -> _Ledger:
-    tally = Tally()
-    writer = LedgerWriter(ledger_beside(store), tally)
-    return _Ledger(Senders(tally, writer.wake), writer)
-
-
-def _console_only(snapshot: Snapshot) -> Snapshot:
-    """The same, with no route but promgate's own."""
-    return dataclasses.replace(snapshot, routes=snapshot.console)
-
-
-def _in_background(stack: contextlib.AsyncExitStack, work: Coroutine[None, None, None]) -> None:
-    stack.callback(asyncio.create_task(work).cancel)
-
-
-async def _sweep(parts: _Parts) -> None:
-    """Keep deadlines, tell the observers. A defect here must not end either: it is logged, and the next pass comes."""
-    reopen_at = monotonic() + _REOPEN_EACH_S
-    while True:
-        await asyncio.sleep(SWEEP_S)
-        now = monotonic()
-        try:
-            for each in parts.every_listener:
-                each.sweep(now)
-            parts.observers.flush()
-            if now > reopen_at:
-                reopen_at = now + _REOPEN_EACH_S
-                parts.log.reopen_if_moved()
-        except Exception:  # noqa: BLE001
-            _log.exception("the sweep failed")
 
 
 def run(loaded: Loaded) -> int:

@@ -19,7 +19,7 @@ FLOORS = {
     "config": 2, "stores": 2, "delivery": 2, "login": 2, "custody": 2, "pki": 2, "observe": 2, "process": 2,
     "clock": 2,
     "relay": 3, "reload": 3, "desk": 3,
-    "console": 4,
+    "console": 4, "parts": 4,
     "app": 5, "doctor": 5,
     "cli": 6,
     "__main__": 7,

@@ -1,0 +1,105 @@
+"""The living parts of the process that are looked at together, and the one sweep that keeps their deadlines."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+from dataclasses import dataclass
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from proxy.observe.senders import Senders
+from proxy.relay.listener import SWEEP_S
+from proxy.stores.ledger import ledger_beside
+from proxy.stores.ledger_writer import LedgerWriter
+from proxy.tokens.ledger import Tally
+
+if TYPE_CHECKING:
+    import contextlib
+    import ssl
+    from collections.abc import Coroutine
+    from pathlib import Path
+
+    from proxy.desk.serving import ServerDesk
+    from proxy.gate.snapshot import Snapshot
+    from proxy.observe.access_log import AccessLog
+    from proxy.observe.observers import Observers
+    from proxy.pki.certificates import Certificates
+    from proxy.relay.context import RelayContext
+    from proxy.relay.listener import Listeners
+    from proxy.relay.reach import Reach
+
+_log = logging.getLogger("promgate.server")
+_REOPEN_EACH_S = 5.0
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """Who sends with which token: as it is seen, and as it is written."""
+
+    senders: Senders
+    writer: LedgerWriter
+
+    async def flush(self, observers: Observers) -> None:
+        """Have all that was seen written. Raises StoreError."""
+        observers.flush()
+        await self.writer.flush()
+
+
+@dataclass
+class Parts:
+    """The living parts that are looked at together."""
+
+    relay: RelayContext
+    listeners: Listeners
+    log: AccessLog
+    observers: Observers
+    certificate: Certificates | None
+    reach: Reach
+    ledger: Ledger | None
+    listening: bool = False
+    redirect: Listeners | None = None
+    desk: ServerDesk | None = None
+    console: Listeners | None = None
+
+    def use(self, context: ssl.SSLContext, trust_changed: bool) -> None:  # noqa: FBT001
+        for each in (self.listeners, self.console):
+            if each is not None:
+                each.use(context, trust_changed)
+
+    @property
+    def every_listener(self) -> list[Listeners]:
+        return [each for each in (self.listeners, self.redirect, self.console) if each is not None]
+
+
+def make_ledger(store: Path) -> Ledger:
+    tally = Tally()
+    writer = LedgerWriter(ledger_beside(store), tally)
+    return Ledger(Senders(tally, writer.wake), writer)
+
+
+def console_only(snapshot: Snapshot) -> Snapshot:
+    """The same, with no route but promgate's own."""
+    return dataclasses.replace(snapshot, routes=snapshot.console)
+
+
+def in_background(stack: contextlib.AsyncExitStack, work: Coroutine[None, None, None]) -> None:
+    stack.callback(asyncio.create_task(work).cancel)
+
+
+async def sweep(parts: Parts) -> None:
+    """Keep deadlines, tell the observers. A defect here must not end either: it is logged, and the next pass comes."""
+    reopen_at = monotonic() + _REOPEN_EACH_S
+    while True:
+        await asyncio.sleep(SWEEP_S)
+        now = monotonic()
+        try:
+            for each in parts.every_listener:
+                each.sweep(now)
+            parts.observers.flush()
+            if now > reopen_at:
+                reopen_at = now + _REOPEN_EACH_S
+                parts.log.reopen_if_moved()
+        except Exception:  # noqa: BLE001
+            _log.exception("the sweep failed")
