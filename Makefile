@@ -14,6 +14,7 @@ find_python = for p in $(PYTHON) /usr/bin/python3 python3 python3.13 python3.12 
 NO_PYTHON := make: no Python >= 3.11 with venv found: apt-get install python3-venv, or name one: make PYTHON=...
 
 TEST_PACKAGES := prometheus prometheus-alertmanager prometheus-node-exporter victoria-metrics chromium openssl curl \
+	nginx-light caddy \
 	python3-venv gcc libc6-dev
 CONTAINER_PACKAGES := podman buildah runc conmon netavark aardvark-dns iptables mmdebstrap
 BENCH_PACKAGES := gcc libc6-dev openssl wrk nginx-light haproxy prometheus

@@ -298,6 +298,7 @@ class App:
         return [
             pool
             for route in relay.gate.snapshot.routes
+            if not route.inquires
             for pool in map(relay.pools.__getitem__, (route.upstream, *route.spares))
             if pool.upstream != CONTROL and (all_of_them or route.spares or pool.upstream.health_path)
         ]

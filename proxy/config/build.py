@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from proxy.config import canary, delivery, files, identities, issuers, routes, schedule
 from proxy.config.control import build_console, build_renew
+from proxy.config.forward_auth import build_forward_auth
 from proxy.config.people import build_people, build_session_times
 from proxy.config.problem import printable
 from proxy.config.schema import AccessLog, Settings, Tls
@@ -40,6 +41,7 @@ def build(config: Config, report: Report, path: Path, *, open_files: bool) -> tu
     roles = identities.build_roles(config, users, report)
     console = build_console(config, report)
     own = (*(console.routes if console.listen is None else ()), *build_renew(config))
+    own += build_forward_auth(config, report)
     built = routes.build_routes(config, report, base, open_files=open_files)
     snapshot = Snapshot(
         routes=(*built, *routes.on_every_host(own, built)),

@@ -5,6 +5,7 @@ Never imported by a running promgate. tests/config/test_docs.py holds the page a
 
 from __future__ import annotations
 
+import inspect
 import sys
 from typing import TYPE_CHECKING
 
@@ -95,7 +96,8 @@ def _render_section(section: type[Section], path: str) -> str:
     ]
     title = f"`{path}`" if path else "The file"
     table = "\n| key | value | default | |\n|---|---|---|---|\n" if rows else ""
-    return f"\n## {title}\n\n{section.__doc__}\n{table}{''.join(rows)}"
+    said = inspect.cleandoc(section.__doc__ or "")
+    return f"\n## {title}\n\n{said}\n{table}{''.join(rows)}"
 
 
 def _name(shape: Shape) -> str:

@@ -38,12 +38,16 @@ def build_routes(config: Config, report: Report, base: Path, *, open_files: bool
 
 
 def on_every_host(own: tuple[Route, ...], built: tuple[Route, ...]) -> tuple[Route, ...]:
-    """Promgate's own routes, for each host that the routes of the file claim, and for all others."""
+    """Promgate's own routes, for each host that the routes of the file claim, and for all others.
+
+    Where each route has its host, there are no others, except for proxies that ask: they may call us by any name.
+    """
     claimed = frozenset(host for route in built for host in route.hosts)
     if not claimed:
         return own
     claiming = tuple(replace(route, hosts=claimed) for route in own)
-    return claiming if all(route.hosts for route in built) else (*claiming, *own)
+    rest = [route for route in own if route.inquires] if all(route.hosts for route in built) else own
+    return (*claiming, *rest)
 
 
 def _check_unique(config: Config, report: Report) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from proxy.config.control import ConsoleOf
+from proxy.config.forward_auth import ForwardAuthOf
 from proxy.config.issuers import IntrospectionOf, Jwt
 from proxy.config.people import Oauth2, Sessions
 from proxy.config.route_schema import RouteOf
@@ -243,7 +244,8 @@ class Config(Section):
         Table(Telemetry), None, "Metrics and health. Without this section there are none, and no port is taken."
     )
     console: ConsoleOf | None = option(Table(ConsoleOf), None, "The console and the admin API.")
-    control_prefix: str = option(PREFIX, "/-", "Where promgate's own names begin: `/-/console`, `/-/api/v1`.")
+    forward_auth: ForwardAuthOf | None = option(Table(ForwardAuthOf), None, "Answering other proxies that ask.")
+    control_prefix: str = option(PREFIX, "/-", "Where promgate's own names begin: `/-/console`, `/-/auth`.")
     reload: ReloadOf = option(Table(ReloadOf), {}, "Taking a changed configuration.")
     routes: tuple[RouteOf, ...] = option(ListOf(Table(RouteOf)), REQUIRED, "What stands behind the listener.")
     http_server_config: HttpServerConfig | None = option(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from proxy.gate.ask import WAITED
 from proxy.gate.authenticate import ANYONE, Authenticator
 from proxy.gate.authorize import METHODS, READING, find_rule
-from proxy.gate.decision import Decision, Deny, Forward, Identity, Local, Reason
+from proxy.gate.decision import Decision, Deny, Forward, Identity, Inquire, Local, Reason
 from proxy.gate.limit import address_key
 from proxy.gate.places import Place
 from proxy.gate.routing import answers_to, build_sites, host_name, is_blocked
@@ -150,13 +150,15 @@ def _may_remember(route: Route, path: bytes) -> bool:
     return len(path) < _MEMO_PATH_BYTES and path not in _LOCAL and route.only_hosts is None
 
 
-def _find_open(site: Site, head: RequestHead) -> Route | Deny | Local:
+def _find_open(site: Site, head: RequestHead) -> Route | Deny | Local | Inquire:
     path = head.path
     if path in _LOCAL and (head.method in READING or path == b"*"):
         return Local(_LOCAL[path])
     route = site.find(path)
     if route is None:
         return Deny(site.missing)
+    if route.inquires:
+        return Inquire(route) if head.method in METHODS else Deny(_refused_method(head.method), route)
     if not answers_to(route, head.host):
         return Deny(Reason.WRONG_HOST, route)
     if is_blocked(route, path):

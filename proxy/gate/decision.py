@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from proxy.gate.ask import Question
+    from proxy.gate.credentials import Shown
     from proxy.gate.places import Place
     from proxy.gate.snapshot import Route, Way
+    from proxy.wire.head import RequestHead
 
 
 class Reason(enum.StrEnum):
@@ -31,6 +33,9 @@ class Reason(enum.StrEnum):
     WAY_NOT_OPEN = "way_not_open"
     NOT_ALLOWED = "not_allowed"
     ADDRESS_NOT_ALLOWED = "address_not_allowed"
+    NOT_A_PROXY = "not_a_proxy"
+    NO_INQUIRY = "no_inquiry"
+    GRANTED = "granted"
     IDENTITY_UNFIT = "identity_unfit"
     NO_TENANT = "no_tenant"
     FOREIGN_ORIGIN = "foreign_origin"
@@ -120,5 +125,36 @@ class Need:
     route: Route
 
 
+@dataclass(slots=True)
+class Inquire:
+    """It asks about another request (forward auth): `gate.inquiry` reads which one."""
+
+    route: Route
+
+
+@dataclass(slots=True)
+class Inquiry:
+    """The request that a proxy asks about, and the credential that it shows. `route` is that of the inquiry."""
+
+    route: Route
+    head: RequestHead
+    shown: Shown | None
+
+
+@dataclass(slots=True)
+class Ruling:
+    """What the proxy is told of the request `head`: that it may pass, with the lines `told`; or that it may not."""
+
+    head: RequestHead
+    route: Route | None
+    identity: Identity | None
+    told: bytes = b""
+    deny: Deny | None = None
+
+    @property
+    def reason(self) -> Reason:
+        return Reason.GRANTED if self.deny is None else self.deny.reason
+
+
 Verdict = Forward | Deny | Local
-Decision = Verdict | Need
+Decision = Verdict | Need | Inquire

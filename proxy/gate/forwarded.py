@@ -41,9 +41,9 @@ class Proxies:
         if not self.trust(peer):
             return peer, _write([peer], scheme, b"")
         lines = head.split(b"\r\n")
-        hops = self._walk(b",".join(_values(lines, b"x-forwarded-for")).decode("latin-1"), peer)
-        proto = b"".join(_values(lines, b"x-forwarded-proto")).lower()
-        host = b"".join(_values(lines, b"x-forwarded-host"))
+        hops = self._walk(b",".join(values_of(lines, b"x-forwarded-for")).decode("latin-1"), peer)
+        proto = b"".join(values_of(lines, b"x-forwarded-proto")).lower()
+        host = b"".join(values_of(lines, b"x-forwarded-host"))
         said = proto.decode() if proto in {b"http", b"https"} else scheme
         return hops[0], _write(hops, said, host if is_authority(host) else b"")
 
@@ -71,7 +71,7 @@ def _parse(ip: str) -> _Address | None:
     return None if "%" in ip else getattr(address, "ipv4_mapped", None) or address
 
 
-def _values(lines: list[bytes], name: bytes) -> Iterator[bytes]:
+def values_of(lines: list[bytes], name: bytes) -> Iterator[bytes]:
     """The values of a field, in the order received."""
     size = len(name)
     for line in lines:

@@ -12,14 +12,19 @@ from typing import TYPE_CHECKING
 
 from proxy.gate.authorize import METHODS
 from proxy.gate.decision import Reason
+from proxy.gate.edits import with_line
 from proxy.gate.snapshot import RouteKind, Way
 
 if TYPE_CHECKING:
     from proxy.gate.decision import Deny
     from proxy.gate.snapshot import Route
 
-#: OK, CLIENT_GONE, CLIENT_LATE and TUNNEL_IDLE have no entry: there is nothing, or nobody, to tell.
+#: OK, GRANTED, CLIENT_GONE, CLIENT_LATE and TUNNEL_IDLE have no entry: there is nothing, or nobody, to tell.
 _CREDENTIAL = "promgate: no valid credential; check the token or password that this client sends"
+_INQUIRY = (
+    "promgate: say whose request it is and which, each once: X-Forwarded-For; and X-Original-URL and -Method, "
+    "or X-Forwarded-Uri and -Method"
+)
 _TEXT: dict[Reason, tuple[int, str]] = {
     Reason.HEALTH: (200, "ok"),
     Reason.OPTIONS: (204, ""),
@@ -38,6 +43,8 @@ _TEXT: dict[Reason, tuple[int, str]] = {
     Reason.TOKEN_REVOKED: (401, _CREDENTIAL),
     Reason.NOT_ALLOWED: (403, "promgate: this identity may not do this here"),
     Reason.ADDRESS_NOT_ALLOWED: (403, "promgate: this route is closed to this address"),
+    Reason.NOT_A_PROXY: (403, "promgate: only a proxy in trusted_proxies may ask about requests"),
+    Reason.NO_INQUIRY: (400, _INQUIRY),
     Reason.IDENTITY_UNFIT: (403, "promgate: this identity's name cannot be told to the upstream; use one in ASCII"),
     Reason.FOREIGN_ORIGIN: (403, "promgate: a page of another site may not open a websocket here"),
     Reason.NO_TENANT: (403, "promgate: this identity has no tenant here"),
@@ -116,6 +123,11 @@ def build_answer(status: int, text: str, fields: list[str], *, close: bool, head
     if close:
         lines.append("Connection: close")
     return "\r\n".join([*lines, "", ""]).encode() + (b"" if head_only else body)
+
+
+def build_grant(told: bytes, *, close: bool, head_only: bool) -> tuple[int, bytes]:
+    """The answer to a proxy whose request may pass, with the lines `told`. 200: some take no other 2xx for a yes."""
+    return 200, with_line(build_answer(200, "", [], close=close, head_only=head_only), told)
 
 
 def build_refusal(status: int, text: str) -> bytes:

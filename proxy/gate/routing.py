@@ -68,7 +68,8 @@ def build_sites(routes: Iterable[Route]) -> tuple[Site, dict[bytes, Site] | None
     everywhere = [route for route in routes if not route.hosts]
     if not hosts:
         return Site(everywhere), None
-    rest = Site(everywhere, Reason.NO_ROUTE if everywhere else Reason.WRONG_HOST)
+    serves = any(not route.inquires for route in everywhere)
+    rest = Site(everywhere, Reason.NO_ROUTE if serves else Reason.WRONG_HOST)
     return rest, {host: Site([route for route in routes if host in route.hosts]) for host in hosts}
 
 

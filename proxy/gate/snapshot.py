@@ -159,6 +159,7 @@ class Route:
     `first_available` the first that can be reached.
     With `only_hosts` it answers to these names and to addresses alone: a page that has its own name point here (DNS
     rebinding) is not answered.
+    `inquires`: nothing is relayed, but proxies ask here about requests that they hold (`gate.inquiry`).
     """
 
     name: str
@@ -181,6 +182,7 @@ class Route:
     first_available: bool = False
     websocket: bool = False
     only_hosts: frozenset[bytes] | None = None
+    inquires: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,27 +9,28 @@ from __future__ import annotations
 
 import asyncio
 import math
-import random
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from proxy.gate.credentials import LastShown
-from proxy.gate.decision import Deny, Forward, Local, Need, Reason
+from proxy.gate.decision import Deny, Forward, Inquire, Inquiry, Need, Reason
 from proxy.gate.edits import peer_lines, with_line
-from proxy.gate.reply import build_denial, build_local, build_refusal
+from proxy.gate.inquiry import read_inquiry
+from proxy.gate.reply import build_refusal
 from proxy.relay.exchange import Exchange
+from proxy.relay.judging import find_verdict
 from proxy.relay.outflow import Outflow
+from proxy.relay.own import build_own
 from proxy.relay.pace import BodyPace
 from proxy.relay.reading import Reading, peer_address, peer_certificate
 from proxy.relay.report import report_answer, report_bytes
-from proxy.relay.settle import settle
 from proxy.relay.upstream import WRITE_LIMIT
 from proxy.wire.head import admit_request, find_head_end
 from proxy.wire.unlawful import Unlawful
 
 if TYPE_CHECKING:
     from proxy.gate.credentials import Shown
-    from proxy.gate.decision import Decision
+    from proxy.gate.decision import Local, Ruling, Verdict
     from proxy.relay.context import RelayContext
     from proxy.wire.head import RequestHead
 
@@ -183,7 +184,11 @@ class ClientConnection(asyncio.Protocol):
             if head.authorization is not None:
                 self.last_shown.keep(head, shown)
             return self._forward(head, decision, data, end + 4, now)
-        return self._otherwise(head, shown, decision, data[end + 4 :], now)
+        rest = data[end + 4 :]
+        if isinstance(decision, Inquire):
+            inquiry = read_inquiry(decision, data[:end], head, gate.proxies, self.peer, relay.request_memo)
+            return self._otherwise(head, shown, inquiry, rest, now)
+        return self._otherwise(head, shown, decision, rest, now)
 
     def _forward(self, head: RequestHead, forward: Forward, data: bytes, at: int, now: float) -> bytes:
         """Open the exchange and give it what data[at:] holds of the body; the bytes after the body are returned."""
@@ -203,9 +208,9 @@ class ClientConnection(asyncio.Protocol):
         return data[end:]
 
     def _otherwise(
-        self, head: RequestHead, shown: Shown | None, decision: Decision, rest: bytes, now: float
+        self, head: RequestHead, shown: Shown | None, decision: Verdict | Need | Inquiry, rest: bytes, now: float
     ) -> bytes:
-        if isinstance(decision, (Need, Forward)):
+        if isinstance(decision, (Need, Forward, Inquiry)):
             self._state = _HOLD
             self.deadline = math.inf  # what is asked for has its own
             if len(rest) > _AHEAD_BYTES:  # else go on reading: only so can be seen that the client leaves
@@ -214,10 +219,10 @@ class ClientConnection(asyncio.Protocol):
             return rest
         return self._answer(head, decision, rest, now)
 
-    async def _settle(self, head: RequestHead, shown: Shown | None, decision: Need | Forward) -> None:
+    async def _settle(self, head: RequestHead, shown: Shown | None, decision: Need | Forward | Inquiry) -> None:
         started = monotonic()
         try:
-            verdict = await settle(self._relay, head, shown, self.ip, decision)
+            verdict = await find_verdict(self._relay, head, shown, self.ip, decision)
         except asyncio.CancelledError:
             report_answer(self._relay, self, head, Deny(Reason.CLIENT_GONE, decision.route), 0, started)
             raise
@@ -234,17 +239,12 @@ class ClientConnection(asyncio.Protocol):
         elif self._state == _BODY and self._eof:
             self.cut()
 
-    def _answer(self, head: RequestHead, decision: Deny | Local, rest: bytes, now: float) -> bytes:
+    def _answer(self, head: RequestHead, decision: Deny | Local | Ruling, rest: bytes, now: float) -> bytes:
         """Answer it ourselves. A body that is not all here yet is never parsed: the connection ends."""
         whole = not head.chunked and head.length <= len(rest)
         last = self._eof and len(rest) <= max(head.length, 0)
         close = head.close or not whole or last or self._relay.draining or decision.reason is Reason.CERTIFICATE_ENDED
-        if isinstance(decision, Deny):
-            status = self.send_denial(decision, head, close=close)
-        else:
-            reason = Reason.DRAINING if self._relay.draining and head.path == b"/-/ready" else decision.reason
-            status, answer = build_local(reason, close=close, head_only=head.head_only, location=decision.location)
-            self._out.send(with_line(answer, self.hsts))
+        status = self.send_own(decision, head, close=close)
         report_answer(self._relay, self, head, decision, status, now)
         if close:
             self._linger(whole=whole or head.expects)  # who waits for our 100 sends no body after a refusal
@@ -253,10 +253,9 @@ class ClientConnection(asyncio.Protocol):
             self.deadline = now + self._relay.gate.snapshot.timeouts.idle
         return rest[max(head.length, 0) :]
 
-    def send_denial(self, deny: Deny, head: RequestHead, *, close: bool) -> int:
-        """Tell the client no; the status that it was told."""
-        jitter = random.random()  # noqa: S311 - it spreads the senders, and hides nothing
-        status, answer = build_denial(deny, jitter=jitter, close=close, head_only=head.head_only)
+    def send_own(self, decision: Deny | Local | Ruling, head: RequestHead, *, close: bool) -> int:
+        """Answer it ourselves; the status that was told."""
+        status, answer = build_own(self._relay, head, decision, close=close)
         self._out.send(with_line(answer, self.hsts))
         return status
 

@@ -88,6 +88,8 @@ class RelayContext:
         pools: dict[Upstream, Pool] = {}
         backends: dict[str, Backend] = {}
         for route in routes:
+            if route.inquires:
+                continue
             for upstream in (route.upstream, *route.spares):
                 pools[upstream] = (
                     pools.get(upstream)

@@ -328,7 +328,7 @@ class Exchange:
         """Tell the client ourselves; nothing of an answer was sent yet."""
         deny = Deny(reason, self._forward.route, identity=self._forward.identity)
         close = self.closes or not self.request_done or self._relay.draining
-        self.status = self.client.send_denial(deny, self.head, close=close)
+        self.status = self.client.send_own(deny, self.head, close=close)
         self._end(reason)
         self.client.exchange_ended(monotonic(), close=close)
 

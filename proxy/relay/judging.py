@@ -8,12 +8,14 @@ from __future__ import annotations
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from proxy.gate.decision import Inquiry
+from proxy.gate.inquiry import rule
 from proxy.relay.settle import find_facts, settle
 
 if TYPE_CHECKING:
     from proxy.gate.ask import Answer, Question
     from proxy.gate.credentials import Shown, ShownPassword
-    from proxy.gate.decision import Deny, Identity, Need, Verdict
+    from proxy.gate.decision import Decision, Deny, Identity, Need, Ruling, Verdict
     from proxy.relay.context import RelayContext
     from proxy.wire.head import RequestHead
 
@@ -29,6 +31,11 @@ class Judging:
         relay, now = self._relay, monotonic()
         return await settle(relay, head, shown, ip, relay.gate.decide(head, shown, ip, now, relay.clock.at(now)))
 
+    async def inquiry(self, inquiry: Inquiry, ip: str) -> Ruling:
+        """What the proxy that asks for its client at `ip` is told."""
+        verdict = await self.request(inquiry.head, inquiry.shown, ip)
+        return rule(inquiry, verdict, self._relay.gate.snapshot.tenants)
+
     async def password(self, shown: ShownPassword, ip: str) -> Identity | Deny:
         """Whose password it is: of a form, which may be anybody's."""
         relay, now = self._relay, monotonic()
@@ -38,3 +45,12 @@ class Judging:
             return relay.gate.check_password(shown, ip, at, now, facts)
 
         return await find_facts(relay, ask(now, relay.clock.at(now)), facts, ask)
+
+
+async def find_verdict(
+    relay: RelayContext, head: RequestHead, shown: Shown | None, ip: str, decision: Decision | Inquiry
+) -> Verdict | Ruling:
+    """What becomes of the request `head` that is here, whether it is to be relayed or asks about another."""
+    if isinstance(decision, Inquiry):
+        return await Judging(relay).inquiry(decision, ip)
+    return await settle(relay, head, shown, ip, decision)

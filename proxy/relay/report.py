@@ -5,7 +5,7 @@ from __future__ import annotations
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from proxy.gate.decision import Deny, Reason
+from proxy.gate.decision import Deny, Reason, Ruling
 from proxy.observe.outcome import Outcome
 
 if TYPE_CHECKING:
@@ -45,14 +45,17 @@ def report_answer(
     relay: RelayContext,
     client: ClientConnection,
     head: RequestHead,
-    decision: Deny | Local,
+    decision: Deny | Local | Ruling,
     status: int,
     started: float,
 ) -> None:
-    """An outcome for a request that was answered here."""
+    """An outcome for a request that was answered here, or for the one that another proxy asked about."""
     route = identity = None
-    if isinstance(decision, Deny):
+    certificate = _certificate(client)
+    if isinstance(decision, (Deny, Ruling)):
         route, identity = decision.route, decision.identity
+    if isinstance(decision, Ruling):
+        head, certificate = decision.head, ""  # which is the proxy's
     relay.report(
         Outcome(
             relay.clock.at(started),
@@ -68,7 +71,7 @@ def report_answer(
             head.agent,
             0,
             0,
-            _certificate(client),
+            certificate,
         )
     )
 

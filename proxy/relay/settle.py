@@ -7,7 +7,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, TypeVar
 
 from proxy.gate.ask import WAITED
-from proxy.gate.decision import Forward, Need
+from proxy.gate.decision import Deny, Forward, Inquire, Need, Reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,7 +29,9 @@ async def settle(relay: RelayContext, head: RequestHead, shown: Shown | None, ip
         return relay.gate.decide(head, shown, ip, at, now, facts)
 
     while True:
-        verdict: Verdict = await find_facts(relay, decision, facts, again)
+        verdict: Verdict | Inquire = await find_facts(relay, decision, facts, again)
+        if isinstance(verdict, Inquire):
+            return Deny(Reason.NO_INQUIRY, verdict.route)  # nobody asks about an inquiry
         if not isinstance(verdict, Forward) or not verdict.wait_s:
             return verdict
         await asyncio.sleep(verdict.wait_s)

@@ -9,7 +9,7 @@ from proxy.gate.reply import build_denial, build_local, build_refusal, status_of
 from tests.gate.play import OPEN, READ, WRITE, answered, parse
 
 #: Never told to anybody: it went well, or there is nobody left.
-NEVER_TOLD = {Reason.OK, Reason.CLIENT_GONE, Reason.CLIENT_LATE, Reason.TUNNEL_IDLE}
+NEVER_TOLD = {Reason.OK, Reason.GRANTED, Reason.CLIENT_GONE, Reason.CLIENT_LATE, Reason.TUNNEL_IDLE}
 #: Answered by promgate itself, and no refusal.
 LOCAL = {Reason.HEALTH, Reason.OPTIONS, Reason.REDIRECTED}
 DENIALS = sorted(set(Reason) - NEVER_TOLD - LOCAL)
