@@ -42,7 +42,8 @@ def roll_back(desk: Desk, name: str) -> Report | Refusal:
                 )
     held = _who_holds(desk, change)
     if held:
-        notes += (f"warning: {', '.join(held)} still hold the new token: rotate again before it ends",)
+        hold = "holds" if len(held) == 1 else "hold"
+        notes += (f"warning: {', '.join(held)} still {hold} the new token: rotate again before it ends",)
     facts = {"name": name, "tokens": {token.id: state_at(token, now).value for token in change.put}, "holders": held}
     return Report(notes, facts, failure)
 

@@ -32,7 +32,7 @@ def revoke_shown(desk: Desk, shown: bytes, outlets: Outlets = NO_OUTLETS) -> Rep
 
 
 def revoke_leaked(desk: Desk, leaked: bytes, outlets: Outlets = NO_OUTLETS, *, hint: str = "") -> Report | Refusal:
-    """End the token with this digest. If it was in use its successor is minted in the same transaction and delivered.
+    """End the token with this digest. If it was accepted a successor is minted in the same transaction and delivered.
 
     The successor goes out without a canary: there is nothing to go back to. Raises StoreError.
     """
@@ -82,7 +82,7 @@ def _go_on(desk: Desk, ended: Report, outlets: Outlets) -> Report:
     name = ended.facts["name"]
     rotation = succession.open_rotation(desk.store.story(name))
     if rotation is None:
-        return replace(ended, notes=(*ended.notes, *_still_in_use(desk, name)))
+        return replace(ended, notes=(*ended.notes, *_nothing_new(desk, name)))
     drive = drive_of(desk, name, rotation.id, outlets, proven=False)
     assert not isinstance(drive, Refusal)
     return _hand_out(ended, drive)
@@ -100,12 +100,12 @@ def _hand_out(ended: Report, drive: Drive) -> Report:
     )
 
 
-def _still_in_use(desk: Desk, name: str) -> tuple[str, ...]:
+def _nothing_new(desk: Desk, name: str) -> tuple[str, ...]:
     now = desk.clock()
     current = [token.id for token in desk.store.named(name) if state_at(token, now) is TokenState.CURRENT]
     if not current:
         return (f"{name} has no current token: `promgate token rotate {name}` or `create {name}` makes one",)
-    return (f"{name}: token {current[0]} stays current; the leaked one was not in use any more",)
+    return (f"{name}: token {current[0]} stays current; the leaked one was not accepted any more",)
 
 
 def _who_used(desk: Desk, token: Token) -> tuple[list[dict[str, object]], tuple[str, ...]]:

@@ -196,16 +196,16 @@ def leak(
     overlap_s: float,
     grace_s: float,
 ) -> Issued | Change | Refusal:
-    """End a token that strangers know, at once and for good; if it was in use, mint its successor in the same breath.
+    """End a token that strangers know, at once and for good; if it was accepted, mint a successor in the same breath.
 
-    Its own sender is told "not now" for `grace_s`, so that it keeps its data until it has the successor.
+    Its own sender is told "not now" for `grace_s`, so that it keeps its data until it has the successor. A previous
+    token is replaced too: whoever still holds it (after a roll back, its targets) can be given the current one no more.
     """
     if token.revoked_at is not None:
         return Refusal(f"token {token.id} of {token.name} is revoked already: it opens nothing")
     was_accepted = state_at(token, now) in ACCEPTED
     dead = replace(token, revoked_at=now, held_until=now + grace_s if was_accepted else None)
-    was_in_use = token.accepted_until is None and token.current_from is not None
-    if open_rotation(story) is not None or not was_in_use:
+    if open_rotation(story) is not None or not was_accepted:
         return Change(story.name, story.tokens, (dead,))
     rotation = Rotation(rotation_id, story.name, "", now, overlap_s, lease_owner=owner, lease_until=now + LEASE_S)
     return _issue(story, rotation, (dead,), now, random)

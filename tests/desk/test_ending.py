@@ -153,12 +153,31 @@ def test_a_leaked_token_stays_dead_when_the_delivery_of_its_successor_fails(stag
     assert isinstance(rotate(stage.desk(), "prom", rotation_id=rotation.id), Report)
 
 
-def test_an_old_token_that_leaked_ends_and_nothing_is_minted(stage):
+def test_an_old_token_that_leaked_while_it_was_accepted_is_replaced_as_well(stage):
     old = stage.tokens()[0].digest
     rotate(stage.desk(), "prom")
+    assert revoke_leaked(stage.desk(), old).failure == ""
+    assert stage.states() == ["revoked", "previous", "current"]
+    assert [target.holds for target in stage.targets] == [stage.tokens()[-1].digest] * 2
+
+
+def test_a_token_that_was_rolled_back_and_leaked_is_replaced_where_it_lies(stage):
+    rotate(stage.desk(), "prom")
+    rolled_back = stage.tokens()[-1].digest
+    roll_back(stage.desk(), "prom")
+    assert [target.holds for target in stage.targets] == [rolled_back] * 2
+    assert revoke_leaked(stage.desk(), rolled_back).failure == ""
+    assert stage.states() == ["previous", "revoked", "current"]
+    assert [target.holds for target in stage.targets] == [stage.tokens()[-1].digest] * 2
+
+
+def test_a_retired_token_that_leaked_ends_for_good_and_nothing_is_minted(stage):
+    old = stage.tokens()[0].digest
+    rotate(stage.desk(), "prom")
+    stage.now += stage.rules.overlap_s + 1
     report = revoke_leaked(stage.desk(), old)
     assert stage.states() == ["revoked", "current"]
-    assert "stays current" in report.notes[-1]
+    assert "stays current; the leaked one was not accepted any more" in report.notes[-1]
 
 
 def test_a_leak_in_the_middle_of_a_rotation_takes_the_rotation_up(stage):
