@@ -18,6 +18,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from proxy import __version__
+from proxy.audit.operation import Operation, open_trail
 from proxy.clock import Clock
 from proxy.desk.serving import ServerDesk
 from proxy.gate.decide import Gate
@@ -67,6 +68,7 @@ _NEED_RESTART = {
     "proxy_protocol": "proxy_protocol",
     "redirect_listen": "redirect_http.listen",
     "access_log": "access_log",
+    "audit": "audit.file",
     "telemetry": "telemetry",
     "console_listen": "console.listen",
     "control_prefix": "control_prefix",
@@ -84,6 +86,7 @@ class App:
         self._jwts = JwtVerifier(loaded.snapshot.jwt_issuers, self._memory.jwts.doubt)
         self._introspector = Introspector(loaded.snapshot.introspection)
         self._counts = RequestCounts()
+        self._trail = open_trail(loaded.settings.audit, loaded.settings.store)
         self._clock = Clock()
         self._reload = Reload(loaded)
         self._stop = asyncio.Event()
@@ -125,7 +128,8 @@ class App:
             parts.redirect = await open_beside(listeners, RedirectGate(snapshot), (), redirect, tls=False)
             if watch is not None and store is not None and ledger is not None:
                 flushed = partial(ledger.flush, observers)
-                parts.desk = ServerDesk(store, snapshot.token_rules, self._clock.now, watch.sync, flushed)
+                audit = None if self._trail is None else partial(Operation, self._trail)
+                parts.desk = ServerDesk(store, snapshot.token_rules, self._clock.now, watch.sync, flushed, audit)
                 parts.desk.keeper.start()
                 stack.push_async_callback(asyncio.to_thread, parts.desk.keeper.stop)
             await self._open_console(stack, parts)
@@ -163,7 +167,7 @@ class App:
             tokens=lambda: summarize_all(book.tokens.values(), now()),
             now=now,
             reload=self._reload.now,
-            desk=lambda: None if parts.desk is None else parts.desk.desk(),
+            desk=lambda asked: None if parts.desk is None else parts.desk.desk(asked),
             renew=parts.desk.renewing.answer if parts.desk is not None else None,
             judging=Judging(parts.relay),
         )
@@ -235,6 +239,8 @@ class App:
                 yield from parts.ledger.senders.samples(self._memory.book, now, is_writable=is_writable)
         if parts.desk is not None:
             yield from parts.desk.samples()
+        if self._trail is not None:
+            yield from self._trail.samples()
         yield Sample(metrics.RELOAD_SUCCESSFUL, not self._reload.failed)
         yield Sample(metrics.RELOAD_TIME, self._reload.taken_at)
         if parts.certificate is not None:

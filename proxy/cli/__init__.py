@@ -22,6 +22,7 @@ _COMMANDS = {
     "check": ("check", "say whether the config is good, or all that is wrong with it"),
     "token": ("token", "create, list, show, rotate and revoke tokens"),
     "explain": ("explain", "say which route, rule, limit and token state decide a request"),
+    "audit": ("audit", "say whether the record of changes is whole"),
     "certs": ("certs", "make and show certificates of an own small authority"),
     "init": ("init", "make what a first start needs and does not find"),
     "hash-password": ("hash_password", "make the bcrypt hash of a password for basic_auth_users"),

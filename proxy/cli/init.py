@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from proxy.audit.operation import Operation, asked_here, open_trail
 from proxy.cli import add_config_file, say
 from proxy.config.read import ConfigError, load
 from proxy.stores.place import make_directory, sync_directory
@@ -145,12 +146,14 @@ def _make_token(settings: Settings, name: str) -> None:
     assert settings.store is not None
     file = settings.store.parent / f"{name}.token"
     with closing(open_store(settings.store)) as store:
+        trail = open_trail(settings.audit, settings.store)
+        watched = store if trail is None else Operation(trail, asked_here("init")).watch(store)
 
         def fresh() -> Fresh:
             issued = create(name, store.named(name), kind=TokenKind.WRITE, now=time.time(), random=os.urandom)
             if isinstance(issued, Refusal):
                 raise InitError(issued.text)
-            return Fresh(issued.secret.reveal(), lambda: store.commit(issued.change))
+            return Fresh(issued.secret.reveal(), lambda: watched.commit(issued.change))
 
         waiting = _waiting(file)
         if waiting.exists() and store.find(digest(waiting.read_bytes().strip())) is None:

@@ -74,6 +74,7 @@ def build(config: Config, report: Report, path: Path, *, open_files: bool) -> tu
         console_listen=console.listen,
         control_prefix=config.control_prefix.rstrip("/"),
         redirect_listen=_build_redirect(config, report),
+        audit=_build_audit(config, report, base, open_files=open_files),
     )
     if config.tokens.deliver or config.tokens.canary is not None or config.tokens.senders:
         snapshot = replace(snapshot, token_rules=_with_delivery(config, snapshot, report, base, open_files=open_files))
@@ -199,6 +200,19 @@ def _build_access_log(config: Config, report: Report, base: Path, *, open_files:
     if open_files and not file.parent.is_dir() and report.is_sound("access_log.file"):
         report.problem("access_log.file", f"the directory {printable(file.parent)} does not exist")
     return AccessLog(file, written.format)
+
+
+def _build_audit(config: Config, report: Report, base: Path, *, open_files: bool) -> Path | None:
+    if config.audit is None or not report.is_sound("audit.file"):
+        return None
+    file = base / config.audit.file
+    if config.tokens.store is None and report.is_sound("tokens.store"):
+        report.problem("audit", "without tokens.store there is nothing to be recorded")
+    if config.access_log.file != "stderr" and file == base / config.access_log.file:
+        report.problem("audit.file", "this is the access log: the audit needs a file of its own")
+    if open_files and not file.parent.is_dir():
+        report.problem("audit.file", f"the directory {printable(file.parent)} does not exist")
+    return file
 
 
 def _build_telemetry(config: Config, report: Report) -> Address | None:

@@ -80,6 +80,7 @@ class Settings(NamedTuple):
     console_listen: Address | None = None
     control_prefix: str = "/-"
     redirect_listen: tuple[Address, ...] = ()
+    audit: Path | None = None
 
 
 class TimeoutsOf(Section):
@@ -137,6 +138,14 @@ class AccessLogOf(Section):
 
     file: str = option(FILE, "stderr", "A file to append to, or `stderr`.")
     format: str = option(choice("logfmt", "json"), "logfmt", "How a line is written.")
+
+
+class AuditOf(Section):
+    """A record of every change of a token's life, whoever made it. What cannot be recorded is not changed."""
+
+    file: str = option(
+        FILE, REQUIRED, "A file to append to, as JSON lines, each with the hash of the one before (docs/audit.md)."
+    )
 
 
 class Telemetry(Section):
@@ -240,6 +249,7 @@ class Config(Section):
     timeouts: TimeoutsOf = option(Table(TimeoutsOf), {}, "Deadlines.")
     limits: Limits = option(Table(Limits), {}, "Bounds.")
     access_log: AccessLogOf = option(Table(AccessLogOf), {}, "The access log.")
+    audit: AuditOf | None = option(Table(AuditOf), None, "The record of changes. Left out: there is none.")
     telemetry: Telemetry | None = option(
         Table(Telemetry), None, "Metrics and health. Without this section there are none, and no port is taken."
     )

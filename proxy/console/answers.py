@@ -75,6 +75,13 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         "required": ["name", "rotation"],  # of one that waits for its sender there is no more
     },
     "Due": _object(name=_TEXT, at=_TIME, overdue={"type": "boolean"}),
+    "Record": {
+        **_object(
+            seq=_NUMBER, at=_TIME, op=_TEXT, identity=_TEXT, way=_TEXT, address=_TEXT, action=_TEXT, name=_TEXT,
+            outcome=_TEXT, changes=_list(_map(_TEXT)), of=_NUMBER, generation=_NUMBER, text=_TEXT, prev=_TEXT,
+        ),
+        "required": ["seq", "at", "action", "outcome", "prev"],
+    },
 }  # fmt: skip
 
 _ANSWERS: dict[str, dict[str, Any]] = {
@@ -92,6 +99,7 @@ _ANSWERS: dict[str, dict[str, Any]] = {
     "listRotations": _object(rotations=_list(_ref("Rotation"))),
     "showRotation": _ref("Rotation"),
     "listDue": _object(due=_list(_ref("Due"))),
+    "listAudit": _object(records=_list(_ref("Record"))),
     "rotateDue": _object(rotated=_list(_ref("Rotated")), waiting=_list(_TEXT)),
 }
 

@@ -17,12 +17,14 @@ from proxy.console.fields import read_body, read_limit
 from proxy.console.operations import NAME, OPERATIONS, ROTATION, Call
 from proxy.console.problems import answer_problem
 from proxy.console.workers import Busy, Workers
+from proxy.desk.auditing import record_end
 from proxy.tokens.lifecycle import Refusal, Why
-from proxy.tokens.ports import Conflict, StoreError
+from proxy.tokens.ports import Asked, Conflict, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from proxy.console.asker import Asker
     from proxy.console.operations import Operation
     from proxy.desk.desk import Desk, Report
 
@@ -33,9 +35,9 @@ _MOST, _USUAL = 500, 50
 
 
 class Api:
-    """`desk` makes the desk of the moment; None: there is no token store."""
+    """`desk` makes the desk of the moment for who asks; None: there is no token store."""
 
-    def __init__(self, desk: Callable[[], Desk | None]) -> None:
+    def __init__(self, desk: Callable[[Asked], Desk | None]) -> None:
         self._desk = desk
         self._workers = Workers()
 
@@ -64,11 +66,12 @@ class Api:
             call = await _read(operation, request)
         except ValueError as error:
             return answer_problem(400, str(error))
-        desk = self._desk()
+        asker = read_asker(request.headers)
+        desk = self._desk(Asked(asker.identity, asker.way, asker.address, operation.id))
         if desk is None:
             return answer_problem(404, "there is no token store: tokens.store is not set")
         try:
-            result = await self._workers.run(lambda: operation.run(desk, call))
+            result = await self._workers.run(lambda: _run(operation, desk, call))
         except Busy:
             return answer_problem(503, "too much is under way; ask again in a moment")
         except Conflict as error:
@@ -76,10 +79,17 @@ class Api:
         except StoreError as error:
             return answer_problem(503, str(error))
         if operation.method == "POST":
-            _tell(operation, request, result)
+            _tell(operation, asker, call.name, result)
         if isinstance(result, Refusal):
             return answer_problem(_STATUS[result.why], result.text)
         return _answer(operation, call, result)
+
+
+def _run(operation: Operation, desk: Desk, call: Call) -> Report | Refusal:
+    result = operation.run(desk, call)
+    if operation.method == "POST":
+        record_end(desk, call.name, result)
+    return result
 
 
 async def _read(operation: Operation, request: web.Request) -> Call:
@@ -101,12 +111,10 @@ def _answer(operation: Operation, call: Call, report: Report) -> web.Response:
     return web.json_response(told, status=operation.status, dumps=lambda value: json.dumps(value, indent=2) + "\n")
 
 
-def _tell(operation: Operation, request: web.Request, result: Report | Refusal) -> None:
+def _tell(operation: Operation, asker: Asker, name: str, result: Report | Refusal) -> None:
     """One line for each change that was asked for. The access log has it too, but not what came of it."""
-    asker = read_asker(request.headers)
-    name = request.match_info.get("name", "-")
     if isinstance(result, Refusal):
-        _log.warning("%s by %s from %s (%s): %s", operation.id, asker.identity, asker.address, name, result.text)
+        _log.warning("%s by %s from %s (%s): %s", operation.id, asker.identity, asker.address, name or "-", result.text)
         return
     for line in (*result.notes, *([f"but {result.failure}"] if result.failure else [])):
         _log.info("%s by %s from %s: %s", operation.id, asker.identity, asker.address, line)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from proxy.gate.snapshot import Route
     from proxy.relay.judging import Judging
     from proxy.tokens.lifecycle import Summary
+    from proxy.tokens.ports import Asked
 
 #: No script, no frame, nothing from elsewhere (CSP 3); what a page shows is kept nowhere.
 _FIELDS = {
@@ -46,8 +47,9 @@ class Windows:
     """What the control plane sees of the process, each looked at when it is asked for.
 
     `reload` reads the configuration now; what keeps it from being taken, nothing when it serves. `desk` makes the desk
-    of the moment, None where there is no token store. `renew` is asked with a token's name and id and who shows it, in
-    a thread: status, body, its type, and Retry-After (0: none). `judging` is the gate's word on a form's password.
+    of the moment for who asks, None where there is no token store. `renew` is asked with a token's name and id and who
+    shows it, in a thread: status, body, its type, and Retry-After (0: none). `judging` is the gate's word on a form's
+    password.
     """
 
     prefix: str
@@ -56,7 +58,7 @@ class Windows:
     tokens: Callable[[], Sequence[Summary]]
     now: Callable[[], float]
     reload: Callable[[], Awaitable[Sequence[str]]]
-    desk: Callable[[], Desk | None]
+    desk: Callable[[Asked], Desk | None]
     renew: Callable[[str, str, Caller], tuple[int, bytes, str, int]] | None = None
     judging: Judging | None = None
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from proxy.console.fields import Field
-from proxy.desk import ending, finishing, leaked, listing, rotating, schedule, senders, verifying
+from proxy.desk import auditing, ending, finishing, leaked, listing, rotating, schedule, senders, verifying
 from proxy.desk import status as standing
 from proxy.desk.desk import Report
 from proxy.tokens.lifecycle import Refusal, Why
@@ -200,5 +200,10 @@ OPERATIONS = (
         "rotateDue", "POST", "/due", "Take up what was left open, then rotate the name that is due longest.",
         lambda desk, call: schedule.rotate_due(desk, all_at_once=bool(call.said.get("all"))),
         (Field("all", "boolean", "Rotate all that are due, at once."),),
+    ),
+    Operation(
+        "listAudit", "GET", "/audit", "The last records of the audit, the newest first.",
+        lambda desk, call: auditing.list_audit(desk, call.limit),
+        takes_limit=True,
     ),
 )  # fmt: skip

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from proxy.gate.snapshot import TokenRules
-    from proxy.tokens.ports import Prover, Sightings, Sink, TokenStore
+    from proxy.tokens.ports import Audit, Prover, Sightings, Sink, TokenStore
 
 #: A change that must be made is tried again so often when others change the name at the same time.
 TRIES = 20
@@ -36,7 +36,8 @@ class Desk:
 
     `apply` makes the running server use a generation: the one in use then, None if no server runs; StoreError if it
     cannot. `owner` names this process in leases, and `is_gone` tells whether another one is known to have ended.
-    `sinks` and `prover` are what is configured for a name, `sightings` the ledger (None: nobody keeps one).
+    `sinks` and `prover` are what is configured for a name, `sightings` the ledger (None: nobody keeps one). `audit`:
+    what `store` does is on this record already; None without one.
     """
 
     store: TokenStore
@@ -49,6 +50,7 @@ class Desk:
     sinks: Callable[[str], Sequence[Sink]] = _nowhere
     prover: Callable[[str], Prover | None] = _unproven
     sightings: Sightings | None = None
+    audit: Audit | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ import threading
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from proxy.desk.auditing import record_end
 from proxy.desk.schedule import Outlook, do, look_ahead, next_time, next_work
 from proxy.tokens.lifecycle import Refusal
 from proxy.tokens.ports import StoreError
@@ -115,6 +116,8 @@ class Keeper:
         result = do(desk, work)
         if isinstance(result, Refusal):
             self.ended["failed"] += 1
+            if self._said.get(work.name) != result.text:
+                record_end(desk, work.name, result)
             # What the journal does not know (a refusal to begin) must not be asked for each second.
             self._not_before[work.name] = now + FIRST_RETRY_S
             self._say(work.name, result.text)

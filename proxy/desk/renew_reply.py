@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from proxy.desk.desk import Report
 from proxy.desk.renewing import Renewed, Stranger, renew
 from proxy.tokens.lifecycle import Why
-from proxy.tokens.ports import StoreError
+from proxy.tokens.ports import Asked, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,16 +43,17 @@ class RenewAnswer(NamedTuple):
 
 
 class Renewing:
-    """`desk` makes the desk of the moment. `strangers` is counted for the metrics."""
+    """`desk` makes the desk of the moment, for who asks. `strangers` is counted for the metrics."""
 
-    def __init__(self, desk: Callable[[], Desk]) -> None:
+    def __init__(self, desk: Callable[[Asked], Desk]) -> None:
         self._desk = desk
         self.strangers = 0
 
     def answer(self, name: str, token_id: str, caller: Caller) -> RenewAnswer:
         """What a caller is told whom the gate has let in by this token of `name`."""
+        desk = self._desk(Asked(f"token:{name}", "write_token", str(caller), "renew"))
         try:
-            result = renew(self._desk(), name, token_id, caller)
+            result = renew(desk, name, token_id, caller)
         except StoreError as error:
             _log.error("renewal of %s for %s: %s", name, caller, error)
             return RenewAnswer(503, b"promgate: not now, ask again\n", retry_after_s=_RETRY_AFTER_S)
@@ -68,6 +69,8 @@ class Renewing:
                 return RenewAnswer(204)
             case Stranger(text=text):
                 self.strangers += 1
+                if desk.audit is not None:
+                    desk.audit.tell("alarm", name, text)
                 _log.error("ALARM: %s; every token stays as it is until `promgate token rollback %s`", text, name)
                 return _refused(409, _STOPPED)
             case _:

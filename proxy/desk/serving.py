@@ -8,6 +8,7 @@ import os
 from typing import TYPE_CHECKING, TypeVar
 
 from proxy.delivery.sinks import prover_of, sinks_of
+from proxy.desk.auditing import look_at_audit
 from proxy.desk.desk import Desk
 from proxy.desk.keeper import Keeper
 from proxy.desk.ledger_of import LedgerOf
@@ -16,7 +17,7 @@ from proxy.desk.owner import is_gone, name_of_this_process
 from proxy.desk.renew_reply import Renewing
 from proxy.observe import metrics
 from proxy.observe.metrics import Sample
-from proxy.tokens.ports import StoreError
+from proxy.tokens.ports import BY_SCHEDULE, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from proxy.gate.snapshot import TokenRules
     from proxy.stores.sqlite import SqliteStore
+    from proxy.tokens.ports import Asked, Audit
 
 _T = TypeVar("_T")
 _LOOP_TIMEOUT_S = 5.0
@@ -39,9 +41,10 @@ class ServerDesk:
         clock: Callable[[], float],
         sync: Callable[[int], Coroutine[Any, Any, int]],
         flushed: Callable[[], Coroutine[Any, Any, None]],
+        audit: Callable[[Asked], Audit] | None = None,
     ) -> None:
         """`sync(N)` makes sure that this process uses generation N (`StoreWatch.sync`), `flushed()` that its ledger has
-        all that was seen.
+        all that was seen. `audit` begins a record of what is asked for.
         """
         self.rules = rules
         self._store = store
@@ -50,14 +53,16 @@ class ServerDesk:
         self._loop = asyncio.get_running_loop()
         self._owner = name_of_this_process()
         self._flushed = flushed
-        self.keeper = Keeper(self.desk, store.look, [Overlaps()])
+        self._audit = audit
+        self.keeper = Keeper(self.desk, store.look, [Overlaps(), look_at_audit])
         self.renewing = Renewing(self.desk)
 
-    def desk(self) -> Desk:
+    def desk(self, asked: Asked = BY_SCHEDULE) -> Desk:
         """Everything of it may block: never on the event loop."""
         rules = self.rules
+        audit = None if self._audit is None else self._audit(asked)
         return Desk(
-            store=self._store,
+            store=self._store if audit is None else audit.watch(self._store),
             rules=rules,
             clock=self._clock,
             random=os.urandom,
@@ -67,6 +72,7 @@ class ServerDesk:
             sinks=lambda name: sinks_of(rules, name),
             prover=lambda _: prover_of(rules),
             sightings=LedgerOf(self._store.path, self._flush),
+            audit=audit,
         )
 
     def samples(self) -> Iterator[Sample]:

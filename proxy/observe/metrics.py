@@ -153,6 +153,16 @@ INTROSPECTIONS = Metric(
 RENEW_STRANGERS = Metric(
     "promgate_renew_strangers_total", "counter", "Times that somebody else than the sender came for a new token."
 )
+AUDIT_RECORDS = Metric("promgate_audit_records_total", "counter", "Records of the audit that this process wrote.")
+AUDIT_FAILURES = Metric(
+    "promgate_audit_failures_total", "counter", "Times that the audit could not be written, or was not as it was left."
+)
+AUDIT_WRITABLE = Metric(
+    "promgate_audit_writable",
+    "gauge",
+    "1 if the audit could be written at the last look, which is made every 30 s and with each change; while it is 0, "
+    "no token is changed.",
+)
 RELOAD_SUCCESSFUL = Metric(
     "promgate_config_last_reload_successful", "gauge", "1 if the last configuration that was read was taken."
 )
@@ -178,7 +188,8 @@ METRICS = (
     REQUESTS, DURATION, REQUEST_BYTES, RESPONSE_BYTES, HELD, CONNECTIONS, TUNNELS, TLS_HANDSHAKES, TLS_HANDSHAKING,
     UPSTREAM_CONNECTIONS, UPSTREAM_CONNECT_FAILURES, UPSTREAM_RETRIES, UPSTREAM_REACHABLE,
     STORE_GENERATION, STORE_READABLE, TOKENS, SENDERS, LEDGER_SIGHTINGS, LEDGER_DROPPED, LEDGER_WRITABLE,
-    ROTATIONS, ROTATIONS_OPEN, ROTATIONS_OVERDUE, RENEW_STRANGERS, KEY_FETCHES, KEY_AGE, INTROSPECTIONS,
+    ROTATIONS, ROTATIONS_OPEN, ROTATIONS_OVERDUE, RENEW_STRANGERS, AUDIT_RECORDS, AUDIT_FAILURES, AUDIT_WRITABLE,
+    KEY_FETCHES, KEY_AGE, INTROSPECTIONS,
     RELOAD_SUCCESSFUL, RELOAD_TIME,
     CERTIFICATE_END, CERTIFICATE_LOADS, CERTIFICATE_FAILED, LINES_LOST, BUILD,
 )  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -160,3 +160,32 @@ class Sightings(Protocol):
 
     def of(self, name: str) -> Sequence[Sighting]:
         """Who was seen with the tokens of `name`. Raises StoreError when it cannot tell: nobody has moved, then."""
+
+
+class Asked(NamedTuple):
+    """Who asked for what: `basic:ann`, by `basic`, from an address, for `revokeToken`."""
+
+    identity: str
+    way: str
+    address: str
+    action: str
+
+
+#: What nobody asked for: the calendar, and the deadlines that follow the senders.
+BY_SCHEDULE = Asked("promgate", "schedule", "", "schedule")
+
+
+class Audit(Protocol):
+    """The record of one `Asked`."""
+
+    def watch(self, store: TokenStore) -> TokenStore:
+        """The same store, which commits nothing that could not be recorded before: StoreError says so."""
+
+    def tell(self, outcome: str, name: str, text: str) -> None:
+        """Record what changes nothing: `refused`, `failed`, `alarm`. As well as can be."""
+
+    def newest(self, limit: int) -> list[dict[str, Any]]:
+        """The last records of everybody, the newest first. Raises StoreError."""
+
+    def check(self) -> None:
+        """Raises StoreError if nothing could be recorded now."""

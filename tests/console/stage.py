@@ -99,7 +99,7 @@ class Site:
                 tokens=list,
                 now=lambda: 0.0,
                 reload=self._asked,
-                desk=lambda: self.desk,
+                desk=lambda _: self.desk,
             )
         )
         gate = Gate(snapshot, Memory(bytes(32)))

@@ -54,7 +54,7 @@ class Site:
         with open("/dev/urandom", "rb") as source:  # noqa: PTH123
             return source.read(size)
 
-    def desk(self):
+    def desk(self, _=None):
         return Desk(self.store, RULES, time.time, self.random, lambda generation: generation, sightings=Nobody())
 
     def _answer(self, request):

@@ -12,6 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from proxy.audit.operation import Operation, asked_here, open_trail
 from proxy.cli import add_config_file, say
 from proxy.clock import Clock
 from proxy.delivery.sinks import prover_of, sinks_of
@@ -68,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
             say(f"{args.config_file}: tokens.store is not set: there is no place to keep tokens")
             return 1
         with closing(open_store(path, make=args.action == "create")) as store:
-            return act(args, desk_of(loaded, store))
+            return act(args, desk_of(loaded, store, args.action))
     except ConfigError as error:
         say(error)
     except StoreError as error:
@@ -81,11 +82,13 @@ def act(args: argparse.Namespace, desk: Desk) -> int:
     return int(_module(args.action).act(args, desk))
 
 
-def desk_of(loaded: Loaded, store: SqliteStore) -> Desk:
+def desk_of(loaded: Loaded, store: SqliteStore, action: str) -> Desk:
     """The use cases on this store, from a command of their own."""
     socket, rules = socket_beside(store.path), loaded.snapshot.token_rules
+    trail = open_trail(loaded.settings.audit, store.path)
+    audit = None if trail is None else Operation(trail, asked_here(action))
     return Desk(
-        store=store,
+        store=store if audit is None else audit.watch(store),
         rules=rules,
         # The server judges the deadlines that we set: a clock that was set since it started must not come between us.
         clock=Clock(ask_time(socket)).now,
@@ -96,6 +99,7 @@ def desk_of(loaded: Loaded, store: SqliteStore) -> Desk:
         sinks=lambda name: sinks_of(rules, name),
         prover=lambda _: prover_of(rules),
         sightings=LedgerOf(store.path, lambda: ask_for_ledger(socket)),
+        audit=audit,
     )
 
 

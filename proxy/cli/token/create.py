@@ -23,4 +23,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def act(args: argparse.Namespace, desk: Desk) -> int:
     outlets = outlets_of(Terminal(), is_wanted=args.printed)
-    return answer(create(desk, args.name, kind=TokenKind(args.kind), lifetime_s=args.expires, outlets=outlets))
+    result = create(desk, args.name, kind=TokenKind(args.kind), lifetime_s=args.expires, outlets=outlets)
+    return answer(result, desk, args.name)

@@ -21,4 +21,4 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def act(args: argparse.Namespace, desk: Desk) -> int:
-    return answer(finish(desk, args.name, force=args.force))
+    return answer(finish(desk, args.name, force=args.force), desk, args.name)

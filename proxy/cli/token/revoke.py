@@ -32,15 +32,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def act(args: argparse.Namespace, desk: Desk) -> int:
     if args.name is not None:
-        return answer(revoke(desk, args.name, token_id=args.token_id))
+        return answer(revoke(desk, args.name, token_id=args.token_id), desk, args.name)
     shown = sys.stdin.buffer.read(_MAX_SHOWN + 1) if args.leaked else b""
     if len(shown) > _MAX_SHOWN:
         say("that is longer than a token can be: give the leaked token alone, on one line")
         return 1
     outlets = outlets_of(Terminal(), is_wanted=args.printed)
     if args.leaked:
-        return answer(revoke_shown(desk, shown, outlets))
-    return answer(revoke_leaked(desk, args.digest, outlets))
+        return answer(revoke_shown(desk, shown, outlets), desk)
+    return answer(revoke_leaked(desk, args.digest, outlets), desk)
 
 
 def _digest(text: str) -> bytes:

@@ -18,4 +18,4 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def act(args: argparse.Namespace, desk: Desk) -> int:
-    return answer(roll_back(desk, args.name))
+    return answer(roll_back(desk, args.name), desk, args.name)

@@ -28,14 +28,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def act(args: argparse.Namespace, desk: Desk) -> int:
     if args.due:
-        return answer(rotate_due(desk, all_at_once=args.all_at_once))
+        return answer(rotate_due(desk, all_at_once=args.all_at_once), desk)
     if args.printed and args.name in desk.rules.renewing:
         say(f"the token of {args.name} is for its sender alone, who fetches it: it cannot be printed")
         return 1
     terminal = Terminal()
     outlets = outlets_of(terminal, is_wanted=args.printed)
     result = rotate(desk, args.name, rotation_id=args.rotation_id, overlap_s=args.overlap, outlets=outlets)
-    code = answer(result)
+    code = answer(result, desk, args.name)
     is_awaited = args.printed or not (desk.sinks(args.name) or args.name in desk.rules.renewing)
     if isinstance(result, Report) and is_awaited and not terminal.has_printed:
         # `rotate agent --id X > agent.token.new && mv ...` must not put an empty file in place.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from proxy.cli import abandon_stdout, say
 from proxy.config.units import parse_duration
+from proxy.desk.auditing import record_end
 from proxy.desk.rotating import Outlets
 from proxy.tokens.lifecycle import Refusal
 from proxy.tokens.ports import DeliveryError
@@ -16,7 +17,7 @@ from proxy.tokens.ports import DeliveryError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from proxy.desk.desk import Report
+    from proxy.desk.desk import Desk, Report
     from proxy.tokens.ports import Parcel
 
 
@@ -44,8 +45,10 @@ def outlets_of(terminal: Terminal, *, is_wanted: bool) -> Outlets:
     return Outlets(extra=(terminal,)) if is_wanted else Outlets(instead=(terminal,))
 
 
-def answer(result: Report | Refusal) -> int:
-    """Say what was done or why not; the exit code."""
+def answer(result: Report | Refusal, desk: Desk | None = None, name: str = "") -> int:
+    """Say what was done or why not; the exit code. `desk`: who was asked for a change; a no is put on its record."""
+    if desk is not None:
+        record_end(desk, name, result)
     if isinstance(result, Refusal):
         say(result.text)
         return 1

@@ -1,0 +1,112 @@
+"""One thing that somebody asked for, on the record: put around a store, it writes down each change before it is made.
+
+    intended -> the change is committed -> done
+
+What cannot be written down is not committed. A process that dies in between leaves a record `intended` with nothing
+after it: the store tells whether it was done. The change stands, whatever becomes of the record that it is done.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from proxy.audit.record import time_text
+from proxy.audit.trail import Trail, head_beside
+from proxy.tokens.ports import Asked, Conflict, StoreError
+from proxy.tokens.told import tell_change
+
+if TYPE_CHECKING:
+    from proxy.tokens.ports import Change, TokenStore
+    from proxy.tokens.told import Fact
+
+_NOBODY = 0xFFFFFFFF
+
+
+def open_trail(file: Path | None, store: Path | None) -> Trail | None:
+    """The trail of a store, where one is configured. Nothing is opened before the first record."""
+    return None if file is None or store is None else Trail(file, head_beside(store))
+
+
+def asked_here(action: str) -> Asked:
+    """By whoever runs this command: the user, and who logged in to become that user, as the kernel has it."""
+    login = ""
+    with suppress(OSError, ValueError):
+        session = int(Path("/proc/self/loginuid").read_text(encoding="ascii"))
+        login = _user(session) if session != _NOBODY else ""
+    return Asked(f"local:{_user(os.geteuid())}", "cli", f"login:{login}" if login else "", action)
+
+
+def _user(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+class Operation:
+    """An `Audit` (tokens.ports) for one `Asked`."""
+
+    def __init__(self, trail: Trail, asked: Asked) -> None:
+        self._trail = trail
+        self._about = {"op": os.urandom(8).hex(), **asked._asdict()}
+
+    def watch(self, store: TokenStore) -> TokenStore:
+        return _Watched(store, self)
+
+    def tell(self, outcome: str, name: str, text: str) -> None:
+        with suppress(StoreError):  # the trail has logged it
+            self.write(outcome, name, text=text)
+
+    def newest(self, limit: int) -> list[dict[str, Any]]:
+        return self._trail.newest(limit)
+
+    def check(self) -> None:
+        self._trail.check()
+
+    def write(self, outcome: str, name: str, **more: object) -> int:
+        """The number of the record. Raises StoreError."""
+        return self._trail.append({**self._about, "name": name, "outcome": outcome, **more})
+
+
+class _Watched:
+    """The same store; its changes are on the record."""
+
+    def __init__(self, store: TokenStore, operation: Operation) -> None:
+        self._store = store
+        self._operation = operation
+        self.changes_since = store.changes_since
+        self.named = store.named
+        self.names = store.names
+        self.find = store.find
+        self.story = store.story
+        self.rotation = store.rotation
+        self.recent_rotations = store.recent_rotations
+        self.receipts = store.receipts
+        self.close = store.close
+
+    def commit(self, change: Change) -> int:
+        told = tell_change(change)
+        if not told:  # a lease alone
+            return self._store.commit(change)
+        write = self._operation.write
+        intended = write("intended", change.name, changes=list(map(_row, told)))
+        try:
+            generation = self._store.commit(change)
+        except StoreError as error:
+            outcome = "conflict" if isinstance(error, Conflict) else "failed"
+            with suppress(StoreError):
+                write(outcome, change.name, of=intended, text=str(error))
+            raise
+        with suppress(StoreError):
+            write("done", change.name, of=intended, generation=generation)
+        return generation
+
+
+def _row(fact: Fact) -> dict[str, str]:
+    """What there is to say of it."""
+    row = {key: value for key, value in fact._asdict().items() if isinstance(value, str) and value}
+    return row if fact.until is None else {**row, "until": time_text(fact.until)}
