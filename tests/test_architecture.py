@@ -44,7 +44,9 @@ PURE_ROOMS = ("wire", "tokens", "gate")
 
 #: module -> (the rooms or files that may import it, why nobody else may)
 RESERVED = {
-    "cryptography": (("pki",), "certificates are made and read in one room; it costs 9 MB"),
+    "cryptography": (
+        ("pki", "login/seal.py"), "certificates belong into one room, the seal of cookies into one file; it costs 9 MB"
+    ),
     "joserfc": (("login",), "whether a signature holds is found out in one room; it brings cryptography along"),
     "yaml": (("config",), "what a file means is decided once, when it is read"),
     "sqlite3": (("stores",), "whoever wants a token asks the port in tokens/"),

@@ -42,10 +42,10 @@ def writes(claims: Mapping[str, Any]) -> bool:
 
 def granted(claims: Mapping[str, Any], prefix: str, wanted: Wanted) -> tuple[str, ...]:
     """Those of the `wanted` (claim, value) pairs that are there, as the keys under which roles are found."""
-    return tuple(claim_key(prefix, claim, value) for claim, value in wanted if value in set(_values(claims, claim)))
+    return tuple(claim_key(prefix, claim, value) for claim, value in wanted if value in set(texts_of(claims, claim)))
 
 
-def _values(claims: Mapping[str, Any], name: str) -> Iterator[str]:
+def texts_of(claims: Mapping[str, Any], name: str) -> Iterator[str]:
     """The texts that the claim holds. `a.b` is the claim of this name, or `b` within `a`.
 
     A list counts only if it is one of texts, and a text is one value, whatever it looks like.

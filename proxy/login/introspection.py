@@ -7,17 +7,15 @@ of the token: that is UNREACHABLE, never REFUSED.
 from __future__ import annotations
 
 import asyncio
-import base64
 import logging
 import math
 import re
-from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import quote_plus
 
 from proxy.gate.ask import BUSY, REFUSED, UNREACHABLE, Claims
 from proxy.login.claims import granted, is_for, is_subject, seconds, writes
+from proxy.login.client_secret import basic_login, read_secret
 from proxy.login.provider import ProviderClient, ProviderError, discover, endpoint_of
 from proxy.tokens.secret import digest
 
@@ -33,7 +31,6 @@ MAX_WAIT_S: Final = 5.0
 _MAX_FLIGHTS: Final = 256
 #: After a failure nobody waits for another one: for this long the answer is known.
 _PAUSE_S: Final = 1.0
-_MAX_SECRET_BYTES: Final = 64 * 1024
 #: Where a token has no `sub`, as those of client credentials: the client itself is who asks.
 _CLIENT: Final = "client_id="
 #: RFC 6750 2.1: b64token. What is none is not worth a question.
@@ -137,13 +134,13 @@ class _Witness:
             url = self._url = endpoint_of(await discover(self._client, written.issuer), "introspection_endpoint")
         form = {"token": token, "token_type_hint": "access_token"}
         try:
-            return await self._client.post(url, form, _login(written.client_id, self._secret))
+            return await self._client.post(url, form, basic_login(written.client_id, self._secret))
         except ProviderError as error:
-            fresh = await asyncio.to_thread(_read_secret, written.client_secret_file) if error.status == 401 else ""
+            fresh = await asyncio.to_thread(read_secret, written.client_secret_file) if error.status == 401 else ""
             if fresh in {"", self._secret}:
                 raise
             self._secret = fresh  # it was replaced under us
-        return await self._client.post(url, form, _login(written.client_id, self._secret))
+        return await self._client.post(url, form, basic_login(written.client_id, self._secret))
 
 
 def claims_of(told: dict[str, Any], written: Introspection) -> Claims | None:
@@ -174,20 +171,3 @@ def claims_of(told: dict[str, Any], written: Introspection) -> Claims | None:
         writes(told),
         granted(told, written.prefix, written.wanted),
     )
-
-
-def _login(client_id: str, secret: str) -> str:
-    """RFC 6749 2.3.1: both are form-encoded before they become basic auth."""
-    pair = f"{quote_plus(client_id)}:{quote_plus(secret)}"
-    return "Basic " + base64.b64encode(pair.encode()).decode()
-
-
-def _read_secret(file: str) -> str:
-    """What the file holds now; nothing if it cannot be read."""
-    if not file:
-        return ""
-    try:
-        with Path(file).open("rb") as opened:
-            return opened.read(_MAX_SECRET_BYTES).decode().rstrip("\r\n")
-    except (OSError, ValueError):
-        return ""

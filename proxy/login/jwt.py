@@ -8,32 +8,29 @@ and where it cannot be, nothing is said of the token.
 from __future__ import annotations
 
 import asyncio
-import base64
-import json
 from concurrent.futures import ThreadPoolExecutor
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from proxy.gate.ask import BUSY, LATE, REFUSED, UNREACHABLE, Claims
 from proxy.login.claims import granted, is_for, is_subject, seconds, writes
 from proxy.login.fetched_keys import FetchedKeys
 from proxy.login.jwks import KeySet
+from proxy.login.signed import Signatures, parse_signed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from proxy.gate.ask import Answer, VerifyJwt
     from proxy.gate.snapshot import JwtIssuer
+    from proxy.login.signed import Signed
 
 _MAX_WAITING = 256
 _TIMEOUT_S = 5.0
-#: Headers that bring keys, or rules, of their own (RFC 8725 3.10, RFC 7515 4.1.11).
-_FORBIDDEN = frozenset({"crit", "b64", "jwk", "jku", "x5u", "x5c"})
 #: What an access token may call itself. Other types have other uses (RFC 8725 3.11): `logout+jwt`, `dpop+jwt`, ...
 _TYPES = frozenset({"", "jwt", "at+jwt"})
 #: What only ID tokens (OpenID Connect Core 2, 3.3.2.11) and logout tokens say. They are not for us.
 _NOT_ACCESS = ("nonce", "at_hash", "c_hash", "s_hash", "events")
-_MAX_KID = 256
 
 
 class JwtVerifier:
@@ -123,66 +120,44 @@ class JwtVerifier:
 
     def _read(self, text: bytes) -> Claims | _Issuer | None:
         """What a good token says; None for a bad one; its issuer, where that may have a key that is not known here."""
-        try:
-            header, payload, _ = map(_decoded, text.split(b"."))
-            head, claims = json.loads(header), json.loads(payload)
-            issuer = self._issuers[claims["iss"]]
-            if _FORBIDDEN & head.keys() or not issuer.takes_type(head):
-                return None
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        token = parse_signed(text)
+        if token is None:
             return None
-        kid = head.get("kid")
-        if issuer.has_signed(text, kid):
-            return issuer.claims_of(claims, head)
-        return issuer if issuer.may_sign(kid, head) else None
+        name = token.claims.get("iss")
+        issuer = self._issuers.get(name) if isinstance(name, str) else None
+        if issuer is None or not issuer.takes_type(token):
+            return None
+        if issuer.has_signed(token):
+            return issuer.claims_of(token)
+        return issuer if issuer.may_sign(token) else None
 
 
 class _Issuer:
     def __init__(self, written: JwtIssuer, keys: KeySet | FetchedKeys) -> None:
-        from joserfc import errors, jws  # noqa: PLC0415 - what a configuration does not use is not imported
-
-        class Registry(jws.JWSRegistry):
-            """Our own list of algorithms and no other. joserfc would warn of the name EdDSA (RFC 9864)."""
-
-            def get_alg(self, name: str) -> Any:
-                if name not in written.algorithms:
-                    raise errors.UnsupportedAlgorithmError(f"{name!a} is not taken")
-                return self.algorithms[name]
-
         self.keys = keys
         self._written = written
-        self._verify = jws.deserialize_compact
-        self._registry = Registry(algorithms=list(written.algorithms), strict_check_header=False)
-        self._wrong = (errors.JoseError, ValueError, TypeError, AttributeError)
+        self._signatures = Signatures(written.algorithms)
 
-    def takes_type(self, head: dict[str, Any]) -> bool:
-        typ = head.get("typ", "").lower().removeprefix("application/")
-        return typ == self._written.typ if self._written.typ else typ in _TYPES
+    def takes_type(self, token: Signed) -> bool:
+        return token.typ == self._written.typ if self._written.typ else token.typ in _TYPES
 
-    def has_signed(self, text: bytes, kid: Any) -> bool:
-        for key in self.keys.named(kid):
-            try:
-                self._verify(text, key, registry=self._registry)
-            except self._wrong:
-                continue
-            return True
-        return False
+    def has_signed(self, token: Signed) -> bool:
+        return self._signatures.has_signed(token.text, self.keys.named(token.kid))
 
-    def may_sign(self, kid: Any, head: dict[str, Any]) -> bool:
+    def may_sign(self, token: Signed) -> bool:
         """Whether the signature may be by a key that we do not know: its id is none of ours, and may come."""
-        if head.get("alg") not in self._written.algorithms:
+        if token.head.get("alg") not in self._written.algorithms:
             return False
         if isinstance(self.keys, FetchedKeys):
-            is_id = kid is None or (isinstance(kid, str) and 0 < len(kid) <= _MAX_KID)
-            return is_id and (kid is None or not self.keys.named(kid))
-        is_id = isinstance(kid, str) and 0 < len(kid) <= _MAX_KID
-        return is_id and not self.keys.named(kid) and self.keys.may_come(kid)
+            return token.kid is None or (token.has_kid and not self.keys.named(token.kid))
+        return token.has_kid and not self.keys.named(token.kid) and self.keys.may_come(token.kid)
 
-    def claims_of(self, claims: dict[str, Any], head: dict[str, Any]) -> Claims | None:
+    def claims_of(self, token: Signed) -> Claims | None:
         """What we need of a payload whose signature holds; None where a claim is missing or not what it must be."""
+        claims = token.claims
         written = self._written
         subject = claims.get("sub")
-        if not is_for(claims, written.audience) or _is_other(claims, head):
+        if not is_for(claims, written.audience) or _is_other(token):
             return None
         if not isinstance(subject, str) or not is_subject(subject):
             return None
@@ -202,19 +177,12 @@ class _Issuer:
         )
 
 
-def _is_other(claims: dict[str, Any], head: dict[str, Any]) -> bool:
+def _is_other(token: Signed) -> bool:
     """Whether it is an ID token, a logout token or a refresh token, which prove nothing to us (RFC 9068 2.1).
 
     `typ: at+jwt` in the header settles it; without it, what only such tokens say tells. Keycloak says it outright.
     """
-    if head.get("typ", "").lower().removeprefix("application/") == "at+jwt":
+    if token.typ == "at+jwt":
         return False
+    claims = token.claims
     return any(name in claims for name in _NOT_ACCESS) or claims.get("typ") in ("ID", "Refresh", "Offline", "Logout")
-
-
-def _decoded(part: bytes) -> bytes:
-    """base64url, in its one spelling (RFC 7515 2); ValueError for any other."""
-    clear = base64.urlsafe_b64decode(part + b"=" * (-len(part) % 4))
-    if base64.urlsafe_b64encode(clear).rstrip(b"=") != part:
-        raise ValueError("not base64url")
-    return clear

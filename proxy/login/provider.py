@@ -11,7 +11,7 @@ import json
 import ssl
 import sys
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 from proxy.wire.url import is_safe_url
 
@@ -26,11 +26,44 @@ _MAX_CONNECTIONS: Final = 16
 
 
 class ProviderError(Exception):
-    """It could not be asked, or its answer is none. `status` is that of an answer other than 200."""
+    """It could not be asked, or its answer is none. `status` is that of an answer other than 200.
 
-    def __init__(self, text: str, status: int = 0) -> None:
+    `is_late`: there was no whole answer in time.
+    """
+
+    def __init__(self, text: str, status: int = 0, *, is_late: bool = False) -> None:
         super().__init__(text)
-        self.status = status
+        self.status, self.is_late = status, is_late
+
+
+class ProviderAnswer(NamedTuple):
+    """One whole answer, of any status. `link` is its Link field (RFC 8288), `url` without what was asked there."""
+
+    url: str
+    status: int
+    body: bytes
+    content_type: str
+    link: str
+
+    def parse_object(self) -> dict[str, Any]:
+        """The JSON object that it holds, or ProviderError."""
+        told = self._parse()
+        if not isinstance(told, dict):
+            raise ProviderError(f"{self.url} answered with what is no JSON object", self.status)
+        return told
+
+    def parse_list(self) -> list[Any]:
+        """The JSON array that it holds, or ProviderError."""
+        told = self._parse()
+        if not isinstance(told, list):
+            raise ProviderError(f"{self.url} answered with what is no JSON array", self.status)
+        return told
+
+    def _parse(self) -> Any:
+        try:
+            return json.loads(self.body)
+        except (ValueError, RecursionError):
+            return None
 
 
 class ProviderClient:
@@ -54,18 +87,24 @@ class ProviderClient:
 
     async def get(self, url: str) -> dict[str, Any]:
         """The JSON object at `url`."""
-        return await self._ask("GET", url, {}, None)
+        return _ok(await self._ask("GET", url, {}, None, tries=2)).parse_object()
 
     async def post(self, url: str, form: Mapping[str, str], authorization: str) -> dict[str, Any]:
         """The JSON object that `form` is answered with. Sent again, once, where a kept connection turns out dead.
 
         So nothing may be asked here that must not be asked twice.
         """
-        return await self._ask("POST", url, {"Authorization": authorization}, form)
+        return _ok(await self._ask("POST", url, {"Authorization": authorization}, form, tries=2)).parse_object()
+
+    async def ask_once(
+        self, method: str, url: str, headers: Mapping[str, str], form: Mapping[str, str] | None = None
+    ) -> ProviderAnswer:
+        """The answer, of whatever status, to what is sent once and no more: a code, a refresh token."""
+        return await self._ask(method, url, headers, form, tries=1)
 
     async def _ask(
-        self, method: str, url: str, headers: Mapping[str, str], form: Mapping[str, str] | None
-    ) -> dict[str, Any]:
+        self, method: str, url: str, headers: Mapping[str, str], form: Mapping[str, str] | None, *, tries: int
+    ) -> ProviderAnswer:
         if not is_safe_url(url):
             raise ProviderError(f"{url[:200]!a} is not asked: https is wanted, or http on this machine")
         if "aiohttp" not in sys.modules:
@@ -76,7 +115,7 @@ class ProviderClient:
         headers = {"Accept": "application/json", "Accept-Encoding": "identity", **headers}
         try:
             async with asyncio.timeout(DEADLINE_S):
-                for is_last in (False, True):
+                for left in reversed(range(tries)):
                     session = await self._open()
                     try:
                         async with session.request(
@@ -84,15 +123,15 @@ class ProviderClient:
                         ) as answer:
                             return await _read(answer)
                     except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
-                        if is_last or isinstance(error, aiohttp.ClientConnectorError):
+                        if not left or isinstance(error, aiohttp.ClientConnectorError):
                             raise
         except TimeoutError:
-            raise ProviderError(f"{url}: no whole answer within {DEADLINE_S:g} s") from None
+            raise ProviderError(f"{url}: no whole answer within {DEADLINE_S:g} s", is_late=True) from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
             if isinstance(error, aiohttp.ClientConnectorCertificateError):
                 await self.aclose()  # `ca_file` may be another by the next question
             raise ProviderError(f"{url}: {str(error) or type(error).__name__}") from error
-        raise AssertionError  # the second attempt returns or raises
+        raise AssertionError  # the last attempt returns or raises
 
     async def _open(self) -> ClientSession:
         if self._session is None:
@@ -115,21 +154,20 @@ def _build_trust(ca_file: str) -> ssl.SSLContext:
     return context
 
 
-async def _read(answer: ClientResponse) -> dict[str, Any]:
-    if answer.status != 200:
-        raise ProviderError(f"{answer.url} answered {answer.status}", answer.status)
+async def _read(answer: ClientResponse) -> ProviderAnswer:
     text = bytearray()
     async for piece in answer.content.iter_any():
         text += piece
         if len(text) > MAX_ANSWER_BYTES:
             raise ProviderError(f"{answer.url} answered with more than {MAX_ANSWER_BYTES} bytes")
-    try:
-        told = json.loads(bytes(text))
-    except (ValueError, RecursionError):
-        told = None
-    if not isinstance(told, dict):
-        raise ProviderError(f"{answer.url} answered with what is no JSON object")
-    return told
+    kind, link = answer.headers.get("Content-Type", ""), answer.headers.get("Link", "")
+    return ProviderAnswer(str(answer.url.with_query(None)), answer.status, bytes(text), kind, link)
+
+
+def _ok(answer: ProviderAnswer) -> ProviderAnswer:
+    if answer.status != 200:
+        raise ProviderError(f"{answer.url} answered {answer.status}", answer.status)
+    return answer
 
 
 async def discover(client: ProviderClient, issuer: str) -> dict[str, Any]:

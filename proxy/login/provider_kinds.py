@@ -1,0 +1,25 @@
+"""From what is configured to what asks: one PeopleProvider for each entry of `oauth2`.
+
+The two kinds are imported with the first of them: what a configuration does not use is not paid for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from proxy.gate.providers import GithubLogin
+
+if TYPE_CHECKING:
+    from proxy.gate.providers import Provider
+    from proxy.login.people import PeopleProvider
+
+
+def make_provider(written: Provider) -> PeopleProvider:
+    """The provider of one entry. Nothing is asked before the first login; `aclose` ends it."""
+    if isinstance(written, GithubLogin):
+        from proxy.login.github import GithubProvider  # noqa: PLC0415 - see the module's docstring
+
+        return GithubProvider(written)
+    from proxy.login.oidc import OidcProvider  # noqa: PLC0415
+
+    return OidcProvider(written)
