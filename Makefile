@@ -37,11 +37,14 @@ packages: ## the Debian packages the tests use (those that are missing; nothing 
 .PHONY: senders
 senders: $(VENV)/.senders ## the senders that are tested against, in an environment of their own
 
+.PHONY: scanner
+scanner: $(VENV)/.scanner ## the scanner of TLS that listeners are held against, in an environment of its own
+
 .PHONY: providers
 providers: $(VENV)/.providers ## the providers of tokens that are tested against: programs of Node, in .venv/providers
 
 .PHONY: test
-test: check packages senders providers ## all of it: check, then every test, against real Prometheus, Alertmanager and vmagent
+test: check packages senders scanner providers ## all of it: check, then every test, against real Prometheus, Alertmanager and vmagent
 	$(BIN)/pytest --numprocesses=$(WORKERS) --dist=worksteal $(ARGS)
 
 .PHONY: soak
@@ -113,6 +116,12 @@ $(VENV)/.senders: requirements/senders.txt $(VENV)/.test
 	$(BIN)/python -m venv --clear $(VENV)/senders
 	$(VENV)/senders/bin/python -m pip --quiet --quiet --disable-pip-version-check install --require-hashes \
 		-r requirements/senders.txt
+	@touch $@
+
+$(VENV)/.scanner: requirements/scan.txt $(VENV)/.test
+	$(BIN)/python -m venv --clear $(VENV)/scanner
+	$(VENV)/scanner/bin/python -m pip --quiet --quiet --disable-pip-version-check install --require-hashes \
+		-r requirements/scan.txt
 	@touch $@
 
 # npm uses the machine's own settings, as pip does; no script of a package is run.

@@ -12,12 +12,15 @@ import socket
 import ssl
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvloop
 
 from proxy.pki.context import build_server_context
 from proxy.relay.tls import TlsListener
+
+if TYPE_CHECKING:
+    from proxy.pki.groups import ServerContext
 
 PIECE = bytes(256_000)  # what uvloop reads at once from an upstream
 SMALL = b"HTTP/1.1 200 OK\r\nContent-Length: 1024\r\n\r\n" + bytes(1024)
@@ -201,12 +204,12 @@ class NonBlockingSocket:
         self.socket.close()
 
 
-async def serve(layer: str, port: int, context: ssl.SSLContext) -> None:
-    loop = asyncio.get_running_loop()
+async def serve(layer: str, port: int, ours: ServerContext) -> None:
+    loop, context = asyncio.get_running_loop(), ours.x25519
     where: Any = {"host": "127.0.0.1", "port": port, "backlog": 4096}
     match layer.split("-"):
         case ["shared", "bio"]:
-            await loop.create_server(TlsListener(context, Answerer).connection, **where)
+            await loop.create_server(TlsListener(ours, Answerer).connection, **where)
         case ["own", "bios", size]:
             await loop.create_server(lambda: OwnBios(context, int(size) * 1024), **where)
         case ["loop", "ssl"]:

@@ -57,6 +57,7 @@ if TYPE_CHECKING:
 
     from proxy.config.read import Loaded
     from proxy.gate.snapshot import Snapshot
+    from proxy.pki.groups import ServerContext
     from proxy.relay.pool import Pool
 
 _log = logging.getLogger("promgate.server")
@@ -201,7 +202,7 @@ class App:
             stack.callback(server.close)
         return watch, store
 
-    def _load_certificates(self) -> tuple[Certificates, ssl.SSLContext] | None:
+    def _load_certificates(self) -> tuple[Certificates, ServerContext] | None:
         tls = self._loaded.settings.tls
         if tls is None:
             return None

@@ -17,7 +17,6 @@ from proxy.tokens.ledger import Tally
 
 if TYPE_CHECKING:
     import contextlib
-    import ssl
     from collections.abc import Coroutine
     from pathlib import Path
 
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from proxy.observe.access_log import AccessLog
     from proxy.observe.observers import Observers
     from proxy.pki.certificates import Certificates
+    from proxy.pki.groups import ServerContext
     from proxy.relay.context import RelayContext
     from proxy.relay.listener import Listeners
     from proxy.relay.reach import Reach
@@ -63,7 +63,7 @@ class Parts:
     desk: ServerDesk | None = None
     console: Listeners | None = None
 
-    def use(self, context: ssl.SSLContext, trust_changed: bool) -> None:  # noqa: FBT001
+    def use(self, context: ServerContext, trust_changed: bool) -> None:  # noqa: FBT001
         for each in (self.listeners, self.console):
             if each is not None:
                 each.use(context, trust_changed)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes the pinned, hashed requirement files from pyproject.toml, senders.in and fuzz.in: resolve.sh PYTHON [--upgrade]
+# Makes the pinned, hashed requirement files from pyproject.toml and the .in files: resolve.sh PYTHON [--upgrade]
 # Resolved for the oldest Python that is supported, against the default index alone, so that the hashes are the public
 # ones; pip-tools lives in an environment of its own for as long as this runs.
 set -euo pipefail
@@ -23,3 +23,4 @@ compile "$@" --extra=test --build-deps-for=editable -c requirements/runtime.txt 
 compile "$@" --extra=bench -c requirements/test.txt --output-file=requirements/bench.txt pyproject.toml
 compile "$@" --output-file=requirements/senders.txt requirements/senders.in
 compile "$@" --output-file=requirements/fuzz.txt requirements/fuzz.in
+compile "$@" --output-file=requirements/scan.txt requirements/scan.in

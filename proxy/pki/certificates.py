@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Sequence
 
+    from proxy.pki.groups import ServerContext
     from proxy.pki.watch import CertWatch
 
 
@@ -27,8 +28,8 @@ class Certificates:
     def __init__(self, watches: Sequence[CertWatch], *, poll_s: float = POLL_S) -> None:
         self._watches = watches
         self._poll_s = poll_s
-        self._by_name: dict[str, ssl.SSLContext] = {}
-        self._contexts: list[ssl.SSLContext] = []
+        self._by_name: dict[str, ServerContext] = {}
+        self._contexts: list[ServerContext] = []
 
     @property
     def not_after(self) -> float | None:
@@ -43,7 +44,7 @@ class Certificates:
     def failed(self) -> bool:
         return any(watch.failed for watch in self._watches)
 
-    def load(self) -> ssl.SSLContext:
+    def load(self) -> ServerContext:
         """The context to listen with; blocks; raises PairError."""
         self._contexts = [watch.load() for watch in self._watches]
         for watch in self._watches[1:]:
@@ -51,7 +52,7 @@ class Certificates:
                 raise PairError(f"{watch.cert_file}: stands for no DNS name, so nobody could ask for it: issue it anew")
         return self._build()
 
-    async def run(self, take: Callable[[ssl.SSLContext, bool], None]) -> None:
+    async def run(self, take: Callable[[ServerContext, bool], None]) -> None:
         """Watch until cancelled; `take` is called in the event loop with each new context.
 
         And with whether clients are judged by other authorities, or another list of the revoked, from now on.
@@ -64,23 +65,23 @@ class Certificates:
                 changed = any(new and watch.trust_changed for new, watch in zip(fresh, self._watches, strict=True))
                 take(self._build(), changed)
 
-    def _build(self) -> ssl.SSLContext:
+    def _build(self) -> ServerContext:
         """The first context, which hands a handshake over to the one whose certificate has the name."""
         first = self._contexts[0]
-        by_name: dict[str, ssl.SSLContext] = {}
+        by_name: dict[str, ServerContext] = {}
         for watch, context in zip(self._watches, self._contexts, strict=True):
             for name in watch.names:
                 by_name.setdefault(name, context)
         self._by_name = by_name
         if len(self._contexts) > 1:
-            first.sni_callback = self._choose
+            first.x25519.sni_callback = first.p256.sni_callback = self._choose
         return first
 
     def _choose(self, connection: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> None:
-        context = self._find(name.lower()) if name else None
-        if context is not None:
-            connection.context = context
+        found = self._find(name.lower()) if name else None
+        if found is not None:
+            connection.context = found.p256  # the group stays that of the context that the handshake began with
 
-    def _find(self, name: str) -> ssl.SSLContext | None:
+    def _find(self, name: str) -> ServerContext | None:
         """By the name itself, else by a wildcard in the place of its first label (RFC 6125 6.4.3)."""
         return self._by_name.get(name) or self._by_name.get(f"*.{name.partition('.')[2]}")

@@ -1,8 +1,9 @@
-"""Certificate files -> an `ssl.SSLContext` for listeners and upstreams, or an error that names file and remedy.
+"""Certificate files -> the contexts of listeners and upstreams, or an error that names file and remedy.
 
 The choices: TLS 1.2 at least; in 1.2 only ECDHE with AEAD (Mozilla's intermediate list); the client's order of ciphers,
-since all are strong and it knows what its machine does fast; no renegotiation; no tickets: senders keep their
-connections, Go's clients take none (10 us of a handshake each), and a resumed session skips what a whole one checks.
+since all are strong and it knows what its machine does fast; two groups (`groups`); no renegotiation; no tickets:
+senders keep their connections, Go's clients take none (10 us of a handshake each), and a resumed session skips what a
+whole one checks.
 (OpenSSL resumes TLS 1.2 by session id all the same, within one context: Python has no switch for that.)
 """
 
@@ -12,6 +13,8 @@ import ssl
 import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
+
+from proxy.pki.groups import ServerContext, use_p256, use_x25519
 
 if TYPE_CHECKING:
     from proxy.gate.snapshot import ClientTrust, UpstreamTls
@@ -33,12 +36,21 @@ class PairError(Exception):
 
 def build_server_context(
     cert_file: Path, key_file: Path, min_version: ssl.TLSVersion, trust: ClientTrust | None = None
-) -> ssl.SSLContext:
+) -> ServerContext:
     """Read the pair and build the context of a listener; raises PairError. `trust` None: no client is asked for one."""
     if min_version < ssl.TLSVersion.TLSv1_2:
         raise PairError("the lowest TLS version that is served is 1.2: set min_version to TLS12 or TLS13")
     _check_cert_file(cert_file)
     _check_key_file(key_file)
+    x25519, p256 = (_build_half(cert_file, key_file, min_version, trust) for _ in range(2))
+    use_x25519(x25519)
+    use_p256(p256)
+    return ServerContext(x25519, p256)
+
+
+def _build_half(
+    cert_file: Path, key_file: Path, min_version: ssl.TLSVersion, trust: ClientTrust | None
+) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = min_version
     context.set_ciphers(TLS12_CIPHERS)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import ssl
 
     from proxy.gate.snapshot import ClientTrust
+    from proxy.pki.groups import ServerContext
 
 log = logging.getLogger("promgate.pki")
 
@@ -51,7 +52,7 @@ class CertWatch:
         self._seen: _Stamps | None = None  # at the last look
         self._judged: _Stamps | None = None  # loaded, or found bad
 
-    def load(self) -> ssl.SSLContext:
+    def load(self) -> ServerContext:
         """Build a context from the files as they are; blocks; raises PairError."""
         # Looked at before they are read: a change in between is then seen as one.
         self._seen = self._judged = self._look()
@@ -62,7 +63,7 @@ class CertWatch:
         self.loaded += 1
         return context
 
-    def poll(self) -> ssl.SSLContext | None:
+    def poll(self) -> ServerContext | None:
         """One look: the context of a new pair that is at rest, if there is one and it is good. Blocks."""
         before, now = self._seen, self._look()
         self._seen = now

@@ -11,9 +11,9 @@ from proxy.relay.connection import ClientConnection
 from proxy.relay.tls import TlsListener
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Callable, Sequence
 
+    from proxy.pki.groups import ServerContext
     from proxy.relay.context import RelayContext
     from proxy.relay.tls_connection import TlsConnection
 
@@ -26,7 +26,7 @@ SWEEP_S = 0.5
 class Listeners:
     """All public addresses of the process, on TLS or (context None) on plain TCP."""
 
-    def __init__(self, relay: RelayContext, context: ssl.SSLContext | None) -> None:
+    def __init__(self, relay: RelayContext, context: ServerContext | None) -> None:
         self.relay = relay
         self._servers: list[asyncio.Server] = []
         timeouts = relay.gate.snapshot.timeouts
@@ -42,7 +42,7 @@ class Listeners:
             else None
         )
 
-    def use(self, context: ssl.SSLContext, trust_changed: bool) -> None:  # noqa: FBT001 - the shape of Certificates.run's `take`
+    def use(self, context: ServerContext, trust_changed: bool) -> None:  # noqa: FBT001 - the shape of Certificates.run's `take`
         """Take a new certificate, or new authorities: handshakes that begin from now on see them."""
         if self.tls is not None:
             self.tls.context = context

@@ -15,6 +15,7 @@ from proxy.relay.tls_connection import TlsConnection
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from proxy.pki.groups import ServerContext
     from proxy.relay.tls_connection import Inner
 
 #: When the bound of handshakes is reached, one older than this has had its chance and makes room.
@@ -44,7 +45,7 @@ class TlsListener:
 
     def __init__(
         self,
-        context: ssl.SSLContext,
+        context: ServerContext,
         make_inner: Callable[[], Inner],
         *,
         handshake_timeout_s: float = 10.0,

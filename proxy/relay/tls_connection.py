@@ -281,7 +281,8 @@ class TlsConnection(asyncio.BufferedProtocol):
             return
         listener = self._listener
         if (tls := self._object) is None:  # not before the first byte: who only connects costs no SSL object
-            tls = self._object = listener.context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+            context = listener.context.choose(data)
+            tls = self._object = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._feed(data)
         try:
             tls.do_handshake()

@@ -48,6 +48,7 @@ def test_good(path, paste):
 
 @pytest.mark.parametrize("path", BAD, ids=name_of)
 def test_bad(path, paste, tmp_path):
+    """T3: of the kinds of client certificates too: unverified ones, and those of nobody, are refused at load."""
     with pytest.raises(ConfigError) as refused:
         paste(path)
     found = [str(problem).removeprefix(f"{tmp_path}/") for problem in refused.value.problems]

@@ -51,6 +51,7 @@ def test_names(common, sans, names):
     [({"grafana.example.net"}, True), ({"grafana"}, False), ({"example.net"}, False), ({"GRAFANA.example.net"}, False)],
 )
 def test_the_list_of_names_is_exact_and_knows_no_common_name(allowed, is_allowed):
+    """T4."""
     trust = ANY._replace(allowed_sans=frozenset(allowed))
     assert read_certificate(told(), NOW, trust).allowed is is_allowed
 

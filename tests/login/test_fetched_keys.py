@@ -92,6 +92,8 @@ def test_the_first_token_waits_for_the_first_fetch(play):
 
 
 def test_a_new_key_works_within_one_fetch(play):
+    """O8."""
+
     async def act(stage):
         await stage.verify()
         stage.set([OLD, NEW])
@@ -153,6 +155,8 @@ def test_wrong_signatures_and_wrong_algorithms_cost_no_fetch(play):
 
 
 def test_a_flood_of_unknown_keys_costs_two_fetches_a_minute(play):
+    """O8."""
+
     async def act(stage):
         for number in range(120):  # ten minutes
             texts = [stage.token("other", f"made-up-{number}-{each}") for each in range(3)]
@@ -208,6 +212,8 @@ def test_nobody_waits_for_long_and_not_everybody_may(play, monkeypatch):
     ],
 )
 def test_cached_keys_serve_an_outage_for_an_hour(play, reply, caplog):
+    """O8."""
+
     async def act(stage):
         await stage.verify()
         stage.fail(reply)

@@ -82,6 +82,7 @@ def test_a_token_without_an_end_has_none_for_us():
     ],
 )  # fmt: skip
 def test_what_is_refused(changes):
+    """O17."""
     assert claims_of(said(**changes), WRITTEN) is None
 
 
@@ -154,6 +155,8 @@ def test_its_endpoint_is_discovered_once(play):
     ],
 )  # fmt: skip
 def test_what_says_nothing_of_the_token(play, reply, caplog):
+    """O17."""
+
     async def act(stage):
         stage.answer(reply)
         with caplog.at_level(logging.INFO):

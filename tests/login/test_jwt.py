@@ -95,6 +95,7 @@ def test_each_algorithm_where_it_is_the_issuers_and_nowhere_else(alg, key):
     ],
 )
 def test_only_access_tokens(header, claims, any_typ, at_jwt):
+    """O16."""
     for typ, good in (("", any_typ), ("at+jwt", at_jwt)):
         verifier = JwtVerifier([ISSUER.written(typ=typ)])
         try:
@@ -143,6 +144,7 @@ WANTED = (
     ],
 )
 def test_the_claims_that_roles_are_given_for(claims, granted):
+    """O19."""
     verifier = JwtVerifier([ISSUER.written(wanted=WANTED, prefix="jwt:ci/")])
     try:
         found = verify(verifier, ISSUER.token(claims=claims))
@@ -200,6 +202,7 @@ def test_times_are_told_and_not_judged(verifier, claims, not_before, expires_at)
     ],
 )  # fmt: skip
 def test_a_claim_that_is_wrong_or_missing(verifier, claims):
+    """O6."""
     assert verify(verifier, ISSUER.token(claims=claims)) == REFUSED
 
 
@@ -219,6 +222,7 @@ def with_secret(secret):
 @pytest.mark.parametrize("alg", ["none", "None", "NONE", "nOnE", "", "HS256", "ES512", "EdDSA", None, 7, ["ES256"], {}])
 @pytest.mark.parametrize("signature", [b"", b"AA", b64(bytes(64))])
 def test_no_signature(verifier, alg, signature):
+    """O5."""
     assert verify(verifier, forged({"alg": alg}, signature)) == REFUSED
 
 
@@ -236,6 +240,7 @@ def test_no_signature(verifier, alg, signature):
 )
 @pytest.mark.parametrize("kid", ["ec", "rsa", LEFT_OUT])
 def test_a_public_key_is_no_shared_secret(verifier, secret, kid):
+    """O5."""
     assert verify(verifier, forged({"alg": "HS256", "kid": kid}, with_secret(secret))) == REFUSED
 
 
@@ -272,6 +277,7 @@ def test_a_public_key_is_no_shared_secret(verifier, secret, kid):
     ],
 )
 def test_a_signature_of_another(verifier, how):
+    """O5."""
     assert verify(verifier, ISSUER.token(**how)) == REFUSED
 
 

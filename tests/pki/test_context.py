@@ -1,3 +1,4 @@
+import contextlib
 import ssl
 import subprocess
 
@@ -13,12 +14,14 @@ def shake_hands(server, client, name="localhost"):
     """Both ends of a handshake in memory."""
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
     ends = [client.wrap_bio(to_client, to_server, server_hostname=name)]
-    ends.append(server.wrap_bio(to_server, to_client, server_side=True))
-    for end in (0, 1, 0, 1):
-        try:
+    with contextlib.suppress(ssl.SSLWantReadError):
+        ends[0].do_handshake()
+    hello = to_server.read()
+    to_server.write(hello)
+    ends.append(server.choose(memoryview(hello)).wrap_bio(to_server, to_client, server_side=True))
+    for end in (1, 0) * 3:
+        with contextlib.suppress(ssl.SSLWantReadError):
             ends[end].do_handshake()
-        except ssl.SSLWantReadError:
-            continue
     return ends
 
 
@@ -46,13 +49,33 @@ def test_the_lowest_version_holds(made):
 
 
 def test_tls_12_is_forward_secret_and_authenticated(made):
+    """T2."""
     server = build_server_context(made / "one.crt", made / "one.key", TLS12)
-    ciphers = [cipher for cipher in server.get_ciphers() if cipher["protocol"] != "TLSv1.3"]
+    ciphers = [cipher for cipher in server.p256.get_ciphers() if cipher["protocol"] != "TLSv1.3"]
     assert {cipher["kea"] for cipher in ciphers} == {"kx-ecdhe"}
     assert all(cipher["aead"] for cipher in ciphers)
 
 
+@pytest.mark.parametrize(("group", "half"), [(None, "x25519"), ("prime256v1", "p256"), ("secp521r1", "p256")])
+def test_the_hello_picks_the_context(made, group, half):
+    """T1: and the group with it, which no client has a say in."""
+    server = build_server_context(made / "one.crt", made / "one.key", TLS12)
+    client = client_of(made)
+    if group:
+        client.set_ecdh_curve(group)
+    hello = ssl.MemoryBIO()
+    with contextlib.suppress(ssl.SSLWantReadError):
+        client.wrap_bio(ssl.MemoryBIO(), hello, server_hostname="localhost").do_handshake()
+    assert server.choose(memoryview(hello.read())) is getattr(server, half)
+    if group == "secp521r1":
+        with pytest.raises(ssl.SSLError, match="NO_SUITABLE_KEY_SHARE"):
+            shake_hands(server, client)
+    else:
+        shake_hands(server, client)
+
+
 def test_below_tls_12_is_refused(made):
+    """T1."""
     with pytest.raises(PairError, match="min_version"):
         build_server_context(made / "one.crt", made / "one.key", ssl.TLSVersion.MINIMUM_SUPPORTED)
 

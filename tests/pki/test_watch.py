@@ -46,6 +46,8 @@ async def until(condition):
 
 
 def test_a_bad_pair_keeps_the_old_one_and_a_good_one_is_taken(made, tmp_path, caplog):
+    """T6."""
+
     async def play():
         copy(made, "one", tmp_path)
         async with watching(tmp_path) as (watch, taken):

@@ -34,11 +34,11 @@ from proxy.tokens.token import Token, TokenKind
 from tests.relay.peer import Cut, Message, Peer
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 
     from proxy.gate.ask import Answer, Question
     from proxy.observe.outcome import Outcome
+    from proxy.pki.groups import ServerContext
     from proxy.tokens.secret import Minted
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -218,7 +218,7 @@ def routes(port: int | Path, limit: RateLimit | None = None) -> tuple[Route, ...
 
 
 class Stage:
-    def __init__(self, snapshot: Snapshot, finder: Any, context: ssl.SSLContext | None) -> None:
+    def __init__(self, snapshot: Snapshot, finder: Any, context: ServerContext | None) -> None:
         self.outcomes: list[Outcome] = []
         self.memory = Memory(secrets.token_bytes(32))
         minted = mint(TokenKind.WRITE, secrets.token_bytes)
@@ -288,7 +288,7 @@ async def stage(
     limit: RateLimit | None = None,
     bounds: Bounds | None = None,
     finder: Any = None,
-    context: ssl.SSLContext | None = None,
+    context: ServerContext | None = None,
     change: Callable[[Snapshot], Snapshot] = lambda snapshot: snapshot,
     proxied: bool = False,
     **timeouts: float,

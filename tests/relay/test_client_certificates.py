@@ -15,7 +15,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
-from proxy.gate.snapshot import ClientTrust, Route, RouteKind, Rule, Upstream, Way
+from proxy.gate.snapshot import ClientTrust, Route, RouteKind, Rule, Telling, Upstream, Way
 from proxy.pki.authority import Leaf, issue, make_authority
 from proxy.pki.certificates import Certificates
 from proxy.pki.context import PairError, build_server_context
@@ -27,7 +27,7 @@ POLL_S = 0.02
 
 @pytest.fixture(scope="module")
 def pki(tmp_path_factory):
-    """Authorities `ours` and `other`; in ours grafana, old (expired), gone (revoked in ours/crl.pem), server-only."""
+    """Authorities `ours` and `other`; in ours grafana, old, soon (not valid yet), gone (revoked), server-only."""
     directory = tmp_path_factory.mktemp("pki")
     now = datetime.now(UTC)
     for name in ("ours", "other"):
@@ -37,6 +37,7 @@ def pki(tmp_path_factory):
         for leaf in ("grafana", "gone"):
             issue(made, Leaf(leaf, dns=[f"{leaf}.example.net"], server=False, client=True), now)
         issue(made, Leaf("old", server=False, client=True, days=1), now - timedelta(days=10))
+        issue(made, Leaf("soon", server=False, client=True), now + timedelta(days=10))
         issue(made, Leaf("server-only"), now)
     revoke(directory / "ours", "gone", now)
     return directory
@@ -60,13 +61,14 @@ def trust(pki, **changes):
 
 
 def certified_routes(port):
-    """`/grafana` for the certificate of that name, `/write` for it too, `/open` for anybody who is heard."""
+    """`/grafana` for the certificate of that name, `/write` and `/told` for it too, `/open` for all who are heard."""
     there = Upstream("127.0.0.1", port)
     ways, rules = frozenset({Way.CLIENT_CERT}), (Rule("viewer"),)
     return (
         Route("grafana", "/grafana", there, ways=ways, rules=rules),
         Route("write", "/write", there, RouteKind.REMOTE_WRITE, ways, rules, frozenset({b"POST"})),
         Route("open", "/open", there, ways=frozenset({Way.NONE}), rules=(Rule("anyone"),)),
+        Route("told", "/told", there, ways=ways, rules=rules, telling=Telling(identity=True)),
     )
 
 
@@ -79,7 +81,7 @@ async def relaying(pki, a_trust):
     async with upstream(answering(OK)) as origin:
         change = lambda snapshot: replace(snapshot, roles=roles, routes=certified_routes(origin.port))  # noqa: E731
         async with stage(origin.port, context=certificates.load(), change=change) as relay:
-            relay.context.trust = a_trust
+            relay.context.trust, relay.origin = a_trust, origin
             watching = asyncio.create_task(certificates.run(relay.listeners.use))
             try:
                 yield relay
@@ -105,10 +107,10 @@ class Client:
     async def __aexit__(self, *_):
         self._writer.transport.abort()
 
-    async def ask(self, path="/grafana", method="GET"):
+    async def ask(self, path="/grafana", method="GET", *fields):
         """The status; 0 when the connection is over. In TLS 1.3 a refusal of the certificate comes with the answer."""
         try:
-            self._writer.write(get(path, method=method))
+            self._writer.write(get(path, *fields, method=method))
             head = await self._reader.readuntil(b"\r\n\r\n")
             length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
             await self._reader.readexactly(length)
@@ -133,12 +135,14 @@ async def asked(relay, pki, *who, path="/grafana"):
         ((), 0, 0),
         (("grafana", "other"), 0, 0),
         (("old",), 0, 0),
+        (("soon",), 0, 0),
         (("gone",), 0, 0),
         (("server-only",), 0, 0),
     ],
 )
 @on_a_loop
 async def test_who_is_heard_where_a_certificate_is_required(pki, who, grafana, open_, loop):
+    """T3, T5."""
     async with relaying(pki, trust(pki, crl_file=str(pki / "ours" / "crl.pem"))) as relay:
         assert await asked(relay, pki, *who) == grafana
         assert await asked(relay, pki, *who, path="/open") == open_
@@ -146,6 +150,7 @@ async def test_who_is_heard_where_a_certificate_is_required(pki, who, grafana, o
 
 @on_a_loop
 async def test_where_it_is_optional_others_may_come_by_other_ways(pki):
+    """T3."""
     async with relaying(pki, trust(pki, is_required=False)) as relay:
         assert await asked(relay, pki, "grafana") == 200
         assert await asked(relay, pki) == 401
@@ -156,6 +161,7 @@ async def test_where_it_is_optional_others_may_come_by_other_ways(pki):
 
 @on_a_loop
 async def test_a_name_that_is_not_on_the_list_is_not_heard(pki):
+    """T4."""
     async with relaying(pki, trust(pki, allowed_sans=frozenset({"gone.example.net"}))) as relay:
         assert await asked(relay, pki, "grafana", path="/open") == 0
         assert await asked(relay, pki, "gone", path="/open") == 200
@@ -175,11 +181,11 @@ async def test_two_authorities_while_one_is_replaced_and_none_survives_its_remov
     async with relaying(pki, trust(pki, ca_file=str(both))) as relay:
         assert await asked(relay, pki, "grafana", "other") == 0
         put("ours", "other")
-        await until(lambda: relay.listeners.tls.context.cert_store_stats()["x509_ca"] == 2)
+        await until(lambda: relay.listeners.tls.context.p256.cert_store_stats()["x509_ca"] == 2)
         async with Client(relay, pki, "grafana", "other") as old, Client(relay, pki, "grafana") as new:
             assert [await old.ask(), await new.ask()] == [200, 200]
             put("ours")
-            await until(lambda: relay.listeners.tls.context.cert_store_stats()["x509_ca"] == 1)
+            await until(lambda: relay.listeners.tls.context.p256.cert_store_stats()["x509_ca"] == 1)
             # Whichever comes first: the close between two requests, or the request that is refused.
             assert await old.ask("/write", "POST") in {0, 503}
             assert await old.ask() == 0
@@ -200,7 +206,7 @@ def resumed(relay, context, session=None):
 
 @on_a_loop
 async def test_no_session_survives_the_removal_of_its_authority(pki, tmp_path):
-    """CVE-2025-68121 and its like: a session that is taken up again is not verified again."""
+    """T7: CVE-2025-68121 and its like: a session that is taken up again is not verified again."""
     both = tmp_path / "ca.crt"
     both.write_text("".join((pki / name / "ca.crt").read_text() for name in ("ours", "other")))
     async with relaying(pki, trust(pki, ca_file=str(both))) as relay:
@@ -212,7 +218,7 @@ async def test_no_session_survives_the_removal_of_its_authority(pki, tmp_path):
         fresh = tmp_path / "new"
         fresh.write_text((pki / "ours" / "ca.crt").read_text())
         fresh.replace(both)
-        await until(lambda: relay.listeners.tls.context.cert_store_stats()["x509_ca"] == 1)
+        await until(lambda: relay.listeners.tls.context.p256.cert_store_stats()["x509_ca"] == 1)
         assert await asyncio.to_thread(resumed, relay, context, session) is None
 
 
@@ -246,10 +252,11 @@ async def test_a_revocation_is_taken_while_it_runs(pki, tmp_path):
 
 
 @pytest.fixture
-def self_signed(tmp_path):
+def self_signed(tmp_path, request):
     """P-256, 29,220 days, a common name and nothing else, as the usual instructions for exporters make it."""
+    curve = getattr(request, "param", "prime256v1")
     subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-days", "29220",
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", f"ec_paramgen_curve:{curve}", "-days", "29220",
          "-nodes", "-subj", "/commonName=prometheus", "-keyout", tmp_path / "self.key", "-out", tmp_path / "self.crt"],
         check=True,
         capture_output=True,
@@ -264,11 +271,44 @@ async def test_a_certificate_may_be_its_own_authority(pki, self_signed):
         assert await asked(relay, pki, "grafana") == 0
 
 
+@pytest.mark.parametrize("self_signed", ["secp384r1"], indirect=True)
+@on_a_loop
+async def test_a_certificate_on_another_curve_is_for_tls_13(pki, self_signed):
+    """In TLS 1.2 the groups that are agreed on are those of certificates, too (RFC 8422 5.1.1)."""
+    async with relaying(pki, trust(pki, ca_file=str(self_signed / "self.crt"))) as relay:
+        assert await asked(relay, pki, "self", str(self_signed)) == 200
+        context = ssl.create_default_context(cafile=pki / "ours" / "ca.crt")
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        context.load_cert_chain(self_signed / "self.crt", self_signed / "self.key")
+        assert await asyncio.to_thread(resumed, relay, context) is None
+
+
 def test_a_list_of_the_revoked_that_cannot_be_used_is_named(pki):
     bad = trust(pki, crl_file=str(pki / "ours" / "ca.key"))
     pair = pki / "ours" / "localhost.crt", pki / "ours" / "localhost.key"
     with pytest.raises(PairError, match=r"ca\.key: no CRL in it"):
         build_server_context(*pair, ssl.TLSVersion.TLSv1_2, bad)
+
+
+@on_a_loop
+async def test_an_upstream_is_told_of_the_certificate_that_was_verified_and_of_no_other(pki):
+    """T12."""
+    claims = [
+        b"X-Promgate-Identity: cert:CN=admin\r\n",
+        b"X_Promgate_Identity: cert:CN=admin\r\n",
+        b"X-Client-Cert: admin\r\n",
+        b"X-SSL-Client-Cert: admin\r\n",
+        b"X-Forwarded-Client-Cert: Subject=admin\r\n",
+    ]
+    async with relaying(pki, trust(pki, is_required=False)) as relay:
+        async with Client(relay, pki) as nobody:
+            assert await nobody.ask("/told", "GET", *claims) == 401
+        assert relay.origin.requests == []
+        async with Client(relay, pki, "grafana") as client:
+            assert await client.ask("/told", "GET", *claims) == 200
+        (asked,) = relay.origin.requests
+        assert asked.get("x-promgate-identity") == "cert:CN=grafana"
+        assert "admin" not in repr(asked.fields)
 
 
 @on_a_loop

@@ -431,8 +431,10 @@ def test_connections_cut_in_pieces_and_mixed_keep_apart(run, pki):
 
 @pytest.mark.parametrize("start", ["nothing", "one byte", "half a hello", "a hello and no Finished"])
 def test_a_slow_handshake_is_cut_at_its_deadline(run, pki, start):
+    """T10: ten seconds, unless it is told otherwise."""
+
     async def play():
-        async with served(pki, handshake_timeout_s=10.0) as (listener, port, made):
+        async with served(pki) as (listener, port, made):
             peer = await Peer.connect_tcp(port, trusting(pki / "ca.crt"))
             hello = peer.hello()
             await peer.send_raw({"nothing": b"", "one byte": hello[:1], "half a hello": hello[:80]}.get(start, hello))
@@ -453,6 +455,8 @@ def test_a_slow_handshake_is_cut_at_its_deadline(run, pki, start):
 
 
 def test_concurrent_handshakes_are_bounded(run, pki, monkeypatch):
+    """T10."""
+
     async def play():
         async with served(pki, max_handshakes=2) as (listener, port, made):
             stalled = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2)]
@@ -560,9 +564,13 @@ async def s_client(port, *options, script=()):
         ("-tls1_2", "-cipher", "ECDHE-ECDSA-AES256-SHA384"),
         ("-tls1_2", "-cipher", "ECDHE-ECDSA-AES128-SHA"),
         ("-tls1_2", "-cipher", "ECDHE-ECDSA-AES128-CCM"),
+        ("-tls1_2", "-groups", "P-521"),
+        *(("-tls1_3", "-groups", group) for group in ("P-384", "P-521", "X448", "ffdhe2048", "ffdhe8192")),
     ],
 )
 def test_weak_handshakes_are_refused(run, pki, options):
+    """T1, T2: and those that are dear, of which one hello would hold all others up (D(HE)at, CVE-2002-20001)."""
+
     async def play():
         async with served(pki) as (listener, port, made):
             code, output = await s_client(port, *options)
@@ -580,9 +588,12 @@ def test_weak_handshakes_are_refused(run, pki, options):
         (("-tls1_2",), b"ECDHE-ECDSA-"),
         (("-tls1_2", "-cipher", "ECDHE-ECDSA-CHACHA20-POLY1305"), b"ECDHE-ECDSA-CHACHA20-POLY1305"),
         (("-ciphersuites", "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384"), b"TLS_AES_128_GCM_SHA256"),
+        (("-tls1_2", "-groups", "P-256"), b"ECDHE-ECDSA-"),
     ],
 )
 def test_strong_handshakes_in_the_order_of_the_client(run, pki, options, cipher):
+    """T2."""
+
     async def play():
         async with served(pki) as (_, port, made):
             code, output = await s_client(port, *options)
@@ -593,11 +604,71 @@ def test_strong_handshakes_in_the_order_of_the_client(run, pki, options, cipher)
     run(play)
 
 
+@pytest.mark.parametrize(
+    ("groups", "hellos"),
+    [
+        ("X25519:P-256", 1),
+        ("P-256", 1),
+        ("P-256:X25519", 1),
+        ("P-384:X25519:P-256", 2),
+        ("ffdhe8192:X25519:P-256", 2),
+    ],
+)
+def test_a_second_hello_is_for_those_alone_who_begin_with_another_group(run, pki, groups, hellos):
+    async def play():
+        async with served(pki) as (_, port, made):
+            code, output = await s_client(port, "-msg", "-tls1_3", "-groups", groups)
+            assert code == 0
+            assert output.count(b"ClientHello") == hellos
+            assert made.qsize() == 1
+
+    run(play)
+
+
+def test_a_hello_in_two_pieces_is_served(run, pki):
+    """Its group is chosen by the first of them, which does not tell yet."""
+
+    async def play():
+        async with served(pki, Echo) as (_, port, _made):
+            peer = await Peer.connect_tcp(port, trusting(pki / "ca.crt"))
+            hello = peer.hello()
+            await peer.send_raw(hello[:60])
+            await until(lambda: peer.writer.transport.get_write_buffer_size() == 0)
+            await asyncio.sleep(0.05)  # whether it comes in one read or in two, it is served
+            await peer.send_raw(hello[60:])
+            await peer.handshake()
+            await peer.send(b"there")
+            assert await peer.read(5) == b"there"
+            peer.leave()
+
+    run(play)
+
+
 def test_renegotiation_is_refused(run, pki):
+    """T8: and so is compression."""
+
     async def play():
         async with served(pki) as (_, port, _made):
-            _, output = await s_client(port, "-tls1_2", script=[(b"R\n", b"no renegotiation")])
+            _, output = await s_client(port, "-tls1_2", "-comp", script=[(b"R\n", b"no renegotiation")])
             assert b"no renegotiation" in output
+            assert b"Compression: NONE" in output
+
+    run(play)
+
+
+@pytest.mark.parametrize("version", BOTH_VERSIONS)
+def test_nobody_is_given_a_ticket(run, pki, version):
+    """T11: nothing of a session is known outside its process, and in TLS 1.3 none is taken up at all."""
+
+    async def play():
+        async with served(pki, Echo) as (_, port, _made):
+            context = trusting(pki / "ca.crt")
+            context.minimum_version = context.maximum_version = version
+            peer = await Peer.connect(port, context)
+            await peer.send(b"all")
+            assert await peer.read(3) == b"all", "after this a ticket would have come"
+            assert not peer.tls.session.has_ticket
+            peer.leave()
 
     run(play)
 

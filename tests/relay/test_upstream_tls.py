@@ -105,6 +105,7 @@ async def test_a_verified_upstream_serves(pki, loop):
 @pytest.mark.parametrize("wrong", ["authority", "name", "system"])
 @on_a_loop
 async def test_whoever_is_not_whom_it_should_be_gets_nothing(pki, wrong, caplog, loop):
+    """T13: `system` is what is done where nothing is said of it."""
     tls = {
         "authority": ours(pki, ca_file=str(pki / "other" / "ca.crt")),
         "name": ours(pki, server_name="alertmanager.internal"),
