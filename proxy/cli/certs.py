@@ -39,7 +39,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     issue.add_argument("--days", type=int, default=365, metavar="N", help="how long it is valid (default: 365)")
     _add_place(issue)
 
-    show = _action(actions, "show", "what stands in a certificate file, chain by chain")
+    show = _action(actions, "show", "what stands in a certificate file: each of a PEM chain, or one as DER")
     show.add_argument("file", type=Path, metavar="FILE")
     show.add_argument("--output", choices=["table", "json"], default="table")
 
@@ -64,15 +64,15 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _show(path: Path, output: str) -> int:
-    from proxy.pki.inspect import NoCertificate, inspect_pem  # noqa: PLC0415 - see above
+    from proxy.pki.inspect import NoCertificate, inspect  # noqa: PLC0415 - see above
 
     try:
-        chain = inspect_pem(path.read_bytes())
+        chain = inspect(path.read_bytes())
     except OSError as error:
         say(f"{path}: cannot be read: {error.strerror}")
         return 1
-    except NoCertificate:
-        say(f"{path}: no certificate in it: give a PEM file with BEGIN CERTIFICATE")
+    except NoCertificate as error:
+        say(f"{path}: {error}")
         return 1
     if output == "json":
         print(json.dumps([_as_json(facts) for facts in chain], indent=2))

@@ -1,4 +1,4 @@
-"""A PEM file -> the facts of its certificates, each a plain value. It judges nothing: that is the reader's work."""
+"""A file -> the facts of its certificates, each a plain value. It judges nothing: that is the reader's work."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa
 
@@ -29,8 +30,20 @@ _EXTENDED_USAGES = {
 }
 
 
+#: What is taken for a file of certificates, and is none: by what stands in it (RFC 7468, RFC 2315 14), and what to do.
+_OTHERS = (
+    (b"BEGIN PKCS7", "PKCS#7 and no certificate: openssl pkcs7 -print_certs -in FILE"),
+    (bytes.fromhex("06092a864886f70d010702"), "PKCS#7 and no certificate: openssl pkcs7 -inform DER -print_certs"),
+    (bytes.fromhex("020103"), "PKCS#12 and no certificate: openssl pkcs12 -nokeys -in FILE"),
+    (b"PRIVATE KEY-----", "a key and no certificate: give the .crt or .pem beside it"),
+    (b"BEGIN CERTIFICATE REQUEST", "a request for a certificate: give what the authority made of it"),
+    (b"BEGIN X509 CRL", "a list of the revoked: openssl crl -text -in FILE"),
+)
+_NOTHING = "no certificate in it: give a file with BEGIN CERTIFICATE, or one certificate as DER"
+
+
 class NoCertificate(Exception):
-    """The text holds no certificate that can be read."""
+    """There is no certificate that can be read. The text says what there is instead, and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +67,21 @@ class CertificateFacts:
     fingerprint: str
 
 
-def inspect_pem(pem: bytes) -> list[CertificateFacts]:
-    """The facts of each certificate of a PEM text, in its order. Raises NoCertificate."""
+def inspect(contents: bytes) -> list[CertificateFacts]:
+    """The facts of each certificate of a PEM text, in its order, or of the one that is DER. Raises NoCertificate."""
+    is_pem = b"-----BEGIN " in contents
     try:
-        return [_facts(certificate) for certificate in x509.load_pem_x509_certificates(pem)]
+        if is_pem:
+            certificates = x509.load_pem_x509_certificates(contents)
+        else:
+            certificates = [x509.load_der_x509_certificate(contents)]
     except ValueError as exc:
-        raise NoCertificate(str(exc)) from exc
+        head = contents if is_pem else contents[:32]
+        raise NoCertificate(next((says for begin, says in _OTHERS if begin in head), _NOTHING)) from exc
+    try:
+        return [_facts(certificate) for certificate in certificates]
+    except ValueError as exc:
+        raise NoCertificate(f"a certificate in it is not well formed: {exc}") from exc
 
 
 def _facts(certificate: x509.Certificate) -> CertificateFacts:
@@ -106,7 +128,10 @@ def _san(name: x509.GeneralName) -> str:
 
 
 def _key_type(certificate: x509.Certificate) -> str:
-    key = certificate.public_key()
+    try:
+        key = certificate.public_key()
+    except UnsupportedAlgorithm:
+        return "unknown"
     match key:
         case ec.EllipticCurvePublicKey():
             return f"EC {key.curve.name}"

@@ -6,7 +6,7 @@ import pytest
 from cryptography import x509
 
 from proxy.pki.authority import AuthorityError, Leaf, issue, make_authority
-from proxy.pki.inspect import inspect_pem
+from proxy.pki.inspect import inspect
 
 NOW = datetime(2030, 6, 1, 12, tzinfo=UTC)
 
@@ -18,7 +18,7 @@ def directory(tmp_path):
 
 
 def facts(path):
-    (one,) = inspect_pem(path.read_bytes())
+    (one,) = inspect(path.read_bytes())
     return one
 
 
