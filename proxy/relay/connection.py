@@ -342,10 +342,10 @@ class ClientConnection(asyncio.Protocol):
         else:
             self._late(now)
 
-    def drain(self) -> None:
+    def drain(self, *, last_call: bool = True) -> None:
         """Between requests: close, after a last call. Within one: close after it."""
         if self._state == _HEAD and not self._buffer:
-            if self._out.choked:
+            if self._out.choked or not last_call:
                 self._close()
             else:
                 self.deadline = min(self.deadline, monotonic() + _LAST_CALL_S)

@@ -108,7 +108,7 @@ class RelayContext:
         for connection in list(self.connections):
             if connection.last_shown.certificate is not None:
                 connection.last_shown.distrust()
-                connection.drain()
+                connection.drain(last_call=False)  # it would be answered by a refusal, and who is cut asks again
 
     def admit(self, connection: ClientConnection) -> bool:
         """Count a connection in; False when there is no room for it, in all or for its address, or for its certificate.

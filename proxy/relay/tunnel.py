@@ -110,7 +110,7 @@ class Tunnel(asyncio.Protocol):
         else:
             self._end(Reason.TUNNEL_IDLE)
 
-    def drain(self) -> None:
+    def drain(self, *, last_call: bool = True) -> None:  # noqa: ARG002 - there is no next request
         """At once: it would end by itself never, and whoever opened it opens another, elsewhere."""
         self._end(Reason.DRAINING)
 

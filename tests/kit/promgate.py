@@ -53,10 +53,17 @@ class Promgate(Process):
     """One promgate speaking TLS with a certificate of its own CA (`ca_file`), on a free port unless `port` is given.
 
     `config` is merged over what every test wants; certificates, store and access log lie in `directory`.
-    Tokens may be made before it is started.
+    Tokens may be made before it is started. `ready` says when it serves, where it hears nobody without a certificate.
     """
 
-    def __init__(self, directory: Path, config: Mapping[str, Any], port: int | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        config: Mapping[str, Any],
+        port: int | None = None,
+        *,
+        ready: Callable[[], bool] | None = None,
+    ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.port = port or free_port()
         self.base = f"https://127.0.0.1:{self.port}"
@@ -77,7 +84,7 @@ class Promgate(Process):
         super().__init__(
             [*COMMAND, "serve", f"--config.file={self.config_file}"],
             directory / "promgate.log",
-            lambda: answers_ok(f"{self.base}/-/healthy", self.ca_file),
+            ready or (lambda: answers_ok(f"{self.base}/-/healthy", self.ca_file)),
             env=environment(),
         )
 

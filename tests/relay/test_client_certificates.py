@@ -223,6 +223,16 @@ async def test_no_session_survives_the_removal_of_its_authority(pki, tmp_path):
 
 
 @on_a_loop
+async def test_who_is_idle_when_the_trust_changes_is_cut_and_not_refused(pki):
+    """A scrape that finds its connection closed opens another; one that is told 401 has failed."""
+    async with relaying(pki, trust(pki)) as relay, Client(relay, pki, "grafana") as client:
+        assert await client.ask() == 200
+        relay.listeners.use(relay.listeners.tls.context, trust_changed=True)
+        assert await client.ask() == 0
+        assert await relay.reasons(1) == ["ok"]
+
+
+@on_a_loop
 async def test_a_request_after_the_trust_changed_is_refused_and_ends_the_connection(pki):
     async with relaying(pki, trust(pki)) as relay, Client(relay, pki, "grafana") as client:
         assert await client.ask() == 200
