@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from proxy.clock import Clock
 from proxy.gate.edits import IDENTITY_FIELDS
 from proxy.gate.limit import address_key
+from proxy.gate.snapshot import CONTROL
 from proxy.relay.balance import Balance
 from proxy.relay.internal import Internal
 from proxy.relay.pool import Pool
@@ -78,6 +79,7 @@ class RelayContext:
         self.per_ip: dict[str, int] = {}
         self.request_memo = RequestMemo(IDENTITY_FIELDS)
         self.response_memo = ResponseMemo()
+        self._control_memo = ResponseMemo(may_set_own=True)
         self.draining = False
         self.internal = Internal()
         #: Which client certificates the listeners take; None: none is asked for.
@@ -94,7 +96,7 @@ class RelayContext:
                 pools[upstream] = (
                     pools.get(upstream)
                     or self.pools.get(upstream)
-                    or Pool(upstream, self.response_memo, self.internal)
+                    or Pool(upstream, self._memo_for(upstream), self.internal)
                 )
             mine = [pools[upstream] for upstream in (route.upstream, *route.spares)]
             backends[route.name] = Balance(mine, first_available=route.first_available) if route.spares else mine[0]
@@ -102,6 +104,9 @@ class RelayContext:
             if upstream not in pools:
                 pool.retire()
         self.pools, self.backends = pools, backends
+
+    def _memo_for(self, upstream: Upstream) -> ResponseMemo:
+        return self._control_memo if upstream == CONTROL else self.response_memo
 
     def distrust_certificates(self) -> None:
         """They were judged by authorities that have changed: whoever showed one must do so again."""

@@ -16,7 +16,7 @@ from proxy.wire.unlawful import Unlawful
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-(DROP, HOST, LENGTH, ENCODING, CONNECTION, AUTHORIZATION, EXPECT, AGENT, UPGRADE) = range(9)
+(DROP, HOST, LENGTH, ENCODING, CONNECTION, AUTHORIZATION, EXPECT, AGENT, UPGRADE, COOKIE, SET_COOKIE) = range(11)
 
 #: (what it is, its value, the bytes to send on where it is sent on)
 Special = tuple[int, bytes, bytes]
@@ -43,12 +43,14 @@ REQUEST_FIELDS: Mapping[bytes, int] = {
     b"expect": EXPECT,
     b"user-agent": AGENT,
     b"upgrade": UPGRADE,
+    b"cookie": COOKIE,
 } | dict.fromkeys(HOP_BY_HOP, DROP)
 RESPONSE_FIELDS: Mapping[bytes, int] = {
     b"content-length": LENGTH,
     b"transfer-encoding": ENCODING,
     b"connection": CONNECTION,
     b"upgrade": DROP,
+    b"set-cookie": SET_COOKIE,
 } | dict.fromkeys(HOP_BY_HOP, DROP)
 
 MAX_LINE_BYTES = 16 * 1024

@@ -81,13 +81,12 @@ class RequestHead:
 
     `line` and `fields` are what goes on, each line with its CRLF, in the order received. `length` is -1 without
     Content-Length. `authorization_line` is the raw line with the CRLF on either side, for the caller's memory of the
-    last one; `authorization` its value, None where the line was the one that the caller knew. `upgrade` is the protocol
-    (lower case) that Connection asks to change to; it is not among `fields`.
+    last one; `authorization` its value, None where the line was the one that the caller knew.
     """
 
     __slots__ = (
-        "agent", "authorization", "authorization_line", "chunked", "close", "expects", "fields", "has_body",
-        "head_only", "host", "length", "line", "method", "minor", "path", "upgrade",
+        "_section", "agent", "authorization", "authorization_line", "chunked", "close", "expects", "fields", "has_body",
+        "head_only", "host", "length", "line", "method", "minor", "path",
     )  # fmt: skip
 
     def __init__(
@@ -106,9 +105,19 @@ class RequestHead:
         self.has_body = length > 0 or section.chunked
         self.close = section.close or minor == 0
         self.expects = section.expects and minor == 1
-        self.upgrade = section.upgrade
+        self._section = section
         self.authorization_line = credential
         self.authorization = value
+
+    @property
+    def upgrade(self) -> bytes:
+        """The protocol (lower case) that Connection asks to change to; it is not among `fields`."""
+        return self._section.upgrade
+
+    @property
+    def cookies(self) -> tuple[tuple[bytes, bytes], ...]:
+        """Name and value of each of promgate's own cookies; they are not among `fields`."""
+        return self._section.cookies
 
 
 def find_head_end(data: bytes, since: int = 0) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from proxy.wire import fields as f
+from proxy.wire.cookies import sets_own
 from proxy.wire.fields import FieldMemo
 from proxy.wire.unlawful import Unlawful
 
@@ -39,13 +40,15 @@ class ResponseHead:
 class ResponseMemo:
     """Field lines, and whole heads, that were judged before.
 
+    `may_set_own`: of an upstream that is promgate itself; what others set by the name of our cookies is taken out.
     Within one second (Date) an upstream that answers alike answers with the same octets. Cookies are credentials,
     and no head that sets one is kept.
     """
 
-    __slots__ = ("fields", "heads")
+    __slots__ = ("fields", "heads", "may_set_own")
 
-    def __init__(self) -> None:
+    def __init__(self, *, may_set_own: bool = False) -> None:
+        self.may_set_own = may_set_own
         self.fields = FieldMemo(f.RESPONSE_FIELDS)
         self.heads: dict[bytes, ResponseHead] = {}
 
@@ -82,14 +85,14 @@ def admit_response(data: bytes, end: int, memo: ResponseMemo) -> ResponseHead:
     known = memo.heads.get(raw)
     if known is not None:
         return known
-    head = _admit(raw, memo.fields)
+    head = _admit(raw, memo.fields, may_set_own=memo.may_set_own)
     if memo.fields.fresh:
         memo.fields.keep()
     memo.keep(raw, head)
     return head
 
 
-def _admit(raw: bytes, fields: FieldMemo) -> ResponseHead:
+def _admit(raw: bytes, fields: FieldMemo, *, may_set_own: bool) -> ResponseHead:
     lines = raw.split(b"\r\n")
     if len(lines) > MAX_FIELDS + 1 or len(raw) > MAX_HEAD_BYTES:
         raise Unlawful("response head too large")
@@ -114,6 +117,9 @@ def _admit(raw: bytes, fields: FieldMemo) -> ResponseHead:
                 raise Unlawful("two Transfer-Encoding fields")
             head.chunked = True
             sent.append(as_sent)
+        elif kind == f.SET_COOKIE:
+            if may_set_own or not sets_own(value):
+                sent.append(as_sent)
         elif kind == f.CONNECTION:
             named = (named or []) + f.listed(value)
     if head.chunked and (head.length >= 0 or old):

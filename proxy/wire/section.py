@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from proxy.wire import fields as f
+from proxy.wire.cookies import take_own
 from proxy.wire.fields import FieldMemo
 from proxy.wire.unlawful import Unlawful
 
@@ -21,10 +22,11 @@ _MEMO_FIELDS = 64
 class Section:
     """What field lines say. Never changed once it is read: many heads share one. `sent` are the lines that go on.
 
-    `upgrade` is the protocol that Connection asks to change to.
+    `upgrade` is the protocol that Connection asks to change to. `cookies` are promgate's own, which do not go on; a
+    section with cookies is never remembered.
     """
 
-    __slots__ = ("agent", "chunked", "close", "expects", "host", "sent", "upgrade")
+    __slots__ = ("agent", "chunked", "close", "cookies", "expects", "host", "sent", "upgrade")
 
     def __init__(self) -> None:
         self.sent = b""
@@ -34,6 +36,7 @@ class Section:
         self.close = False
         self.expects = False
         self.upgrade = b""
+        self.cookies: tuple[tuple[bytes, bytes], ...] = ()
 
 
 class Told(NamedTuple):
@@ -114,6 +117,13 @@ def _read(lines: list[bytes], fields: FieldMemo) -> Told:
                 # Which one would the upstream have believed?
                 raise Unlawful("two Authorization fields")
             credential, authorization = b"\r\n%b\r\n" % line, value
+        elif kind == f.COOKIE:
+            others, own = take_own(value)
+            section.cookies += own
+            if not own:
+                send(as_sent)
+            elif others:
+                send(b"%b: %b\r\n" % (line.partition(b":")[0], others))
         elif kind != f.DROP:
             _special(section, kind, value, named)
     if section.upgrade and set(named) - _NEVER_NAMED != {b"upgrade"}:

@@ -28,7 +28,8 @@ def verdict(judge, *args, **kwargs):
     except Unlawful as wrong:
         return wrong.status, wrong.text
     if isinstance(admitted, RequestHead):
-        return {name: getattr(admitted, name) for name in RequestHead.__slots__}
+        seen = [name for name in RequestHead.__slots__ if name != "_section"]
+        return {name: getattr(admitted, name) for name in (*seen, "upgrade", "cookies")}
     return admitted
 
 
