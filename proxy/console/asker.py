@@ -10,13 +10,14 @@ if TYPE_CHECKING:
 
 
 class Asker(NamedTuple):
-    """`address` is the client's, as limits and the access log see it."""
+    """`address` is the client's, as limits and the access log see it. `session` is the digest of a person's, in hex."""
 
     identity: str
     way: str
     roles: frozenset[str]
     token_id: str
     address: str
+    session: str = ""
 
 
 def read_asker(headers: Mapping[str, str]) -> Asker:
@@ -28,4 +29,5 @@ def read_asker(headers: Mapping[str, str]) -> Asker:
         frozenset(map(unquote, roles.split(","))) if roles else frozenset(),
         headers.get("X-Promgate-Token-Id", ""),
         headers.get("X-Forwarded-For", "").partition(",")[0],
+        headers.get("X-Promgate-Session", ""),
     )

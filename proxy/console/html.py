@@ -9,7 +9,7 @@ from html import escape
 from typing import TypeAlias
 
 #: Elements that have no content and no end (HTML, 13.1.2 Elements, "void elements").
-_VOID = frozenset({"meta", "link"})
+_VOID = frozenset({"meta", "link", "input"})
 
 
 class Markup(str):

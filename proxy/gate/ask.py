@@ -45,6 +45,26 @@ class Introspect:
 
 
 @dataclass(frozen=True, slots=True)
+class FindSession:
+    """Look for a person's session that memory does not hold. Answer: FOUND, ABSENT, UNREADABLE or BUSY.
+
+    One that was found is in memory when the answer arrives.
+    """
+
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshSession:
+    """Does the provider still stand by this session? Answer: FOUND, REFUSED (it has ended), UNREACHABLE or BUSY.
+
+    After FOUND memory holds what the provider says now.
+    """
+
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Claims:
     """What a token says, by the word of an issuer that is believed. Times are unix seconds.
 
@@ -65,7 +85,7 @@ class Waited:
     """The time that a limit asked for has passed."""
 
 
-Question = CheckPassword | FindToken | VerifyJwt | Introspect | Waited
+Question = CheckPassword | FindToken | VerifyJwt | Introspect | FindSession | RefreshSession | Waited
 
 FOUND, ABSENT, UNREADABLE, BUSY, REFUSED = "found", "absent", "unreadable", "busy", "refused"
 #: The provider does not answer; it does, but the key that is wanted is not known yet, and cannot be asked for just now.

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from proxy.gate.snapshot import Route, Snapshot
     from proxy.tokens.token import Token
 
-_NONE = Way.NONE  # a look-up in an Enum costs as much as a call
+_NONE, _OAUTH2 = Way.NONE, Way.OAUTH2  # a look-up in an Enum costs as much as a call
 ANYONE = Identity("anyone", frozenset({"anyone"}), Way.NONE)
 _NO_ROLES: frozenset[str] = frozenset()
 _MAX_CERTIFIED = 10_000
@@ -75,7 +75,8 @@ class Authenticator:
     ) -> Identity | Deny | Need:
         """`at` is monotonic, for limits; `now` is unix time, for the life of tokens."""
         if shown is None or _NONE in route.ways:
-            return ANYONE if _NONE in route.ways else Deny(Reason.NO_CREDENTIAL, route)
+            is_open = _NONE in route.ways and _OAUTH2 not in route.ways
+            return ANYONE if is_open else Deny(Reason.NO_CREDENTIAL, route)
         if shown.__class__ is ShownToken:
             token = self._memory.book.find(shown.digest)
             if token is not None:

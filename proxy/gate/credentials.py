@@ -5,17 +5,22 @@ from __future__ import annotations
 import base64
 import binascii
 import math
+import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from proxy.tokens.secret import digest, looks_minted
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from proxy.wire.head import RequestHead
 
 _MAX_BYTES = 4096
 #: A JWT begins with the base64url of `{"` (RFC 7515 3.1); no token of ours does.
 _JWT_START = b"eyJ"
+#: 256 random bits in base64url.
+_is_session_id = re.compile(rb"[A-Za-z0-9_-]{43}").fullmatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +62,13 @@ class ShownCertificate:
 
 
 @dataclass(frozen=True, slots=True)
+class ShownSession:
+    """A person's session, by the cookie that holds its id."""
+
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Malformed:
     """Something that no method can take."""
 
@@ -93,6 +105,16 @@ class LastShown:
     def keep(self, head: RequestHead, shown: Shown | None) -> None:
         """`head` showed another line than our own, and was let in."""
         self.line, self._shown = head.authorization_line, shown
+
+
+def read_session(cookies: Iterable[tuple[bytes, bytes]], name: bytes) -> ShownSession | Malformed | None:
+    """The session that the cookie `name` stands for. Of two nobody knows which the browser means: that is none."""
+    values = [value for own, value in cookies if own == name]
+    if not values:
+        return None
+    if len(values) > 1 or _is_session_id(values[0]) is None:
+        return _MALFORMED
+    return ShownSession(digest(values[0]))
 
 
 def read_credential(value: bytes) -> Shown:

@@ -14,6 +14,7 @@ from proxy.gate.authenticate import ANYONE, Authenticator
 from proxy.gate.authorize import METHODS, READING, find_rule
 from proxy.gate.decision import Decision, Deny, Forward, Identity, Inquire, Local, Reason
 from proxy.gate.limit import address_key
+from proxy.gate.people import People
 from proxy.gate.places import Place
 from proxy.gate.routing import answers_to, build_sites, host_name, is_blocked
 from proxy.gate.snapshot import CONTROL, Route, Way
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 _NO_FACTS: Mapping[Question, Answer] = {}
 _LOCAL = {b"/-/healthy": Reason.HEALTH, b"/-/ready": Reason.HEALTH, b"*": Reason.OPTIONS}
+_OAUTH2 = Way.OAUTH2
 _MEMO_PATHS = 1024
 _MEMO_PATH_BYTES = 256
 
@@ -45,7 +47,7 @@ _REFUSED_METHODS = frozenset({b"CONNECT", b"TRACE", b"TRACK"})
 class Gate:
     """A Snapshot compiled for deciding. Replaced whole on reload; `memory` is carried over."""
 
-    __slots__ = ("_identify", "_meters", "_places", "_site", "_sites", "proxies", "snapshot")
+    __slots__ = ("_identify", "_meters", "_people", "_places", "_site", "_sites", "proxies", "snapshot")
 
     def __init__(self, snapshot: Snapshot, memory: Memory) -> None:
         self.snapshot = snapshot
@@ -53,6 +55,7 @@ class Gate:
         self.proxies = snapshot.trusted_proxies
         self._site, self._sites = build_sites(snapshot.routes)
         self._identify = Authenticator(snapshot, memory).identify
+        self._people = People(snapshot, memory)
         self._meters = {
             route.name: memory.meter(f"route:{route.name}", route.rate_limit)
             for route in snapshot.routes
@@ -90,7 +93,10 @@ class Gate:
             return self._pass_exempt(route, head, ip, at)
         who = self._identify(route, shown, ip, at, now, facts)
         if who.__class__ is not Identity:
-            return who  # type: ignore[return-value]
+            if _OAUTH2 in route.ways and isinstance(who, Deny) and who.reason is Reason.NO_CREDENTIAL:
+                who = self._people.identify(route, head, ip, at, now, facts)
+            if who.__class__ is not Identity:
+                return who  # type: ignore[return-value]
         identity: Identity = who
         if find_rule(route.rules, identity.roles, head.method, path) is None:
             return Deny(Reason.NOT_ALLOWED, route, identity=identity)

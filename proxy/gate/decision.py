@@ -29,6 +29,8 @@ class Reason(enum.StrEnum):
     METHOD_UNKNOWN = "method_unknown"
     METHOD_NOT_TAKEN = "method_not_taken"
     NO_CREDENTIAL = "no_credential"
+    LOGIN_NEEDED = "login_needed"
+    SESSION_ENDED = "session_ended"
     BAD_CREDENTIAL = "bad_credential"
     WAY_NOT_OPEN = "way_not_open"
     NOT_ALLOWED = "not_allowed"
@@ -50,6 +52,7 @@ class Reason(enum.StrEnum):
     CERTIFICATE_ENDED = "certificate_ended"
     STORE_EMPTY = "store_empty"
     STORE_UNREADABLE = "store_unreadable"
+    SESSIONS_UNREADABLE = "sessions_unreadable"
     TOO_MANY_GUESSES = "too_many_guesses"
     OVER_RATE = "over_rate"
     TOO_MANY_AT_ONCE = "too_many_at_once"
@@ -70,14 +73,15 @@ class Reason(enum.StrEnum):
 class Identity:
     """Who is asking, with which roles, and by which way.
 
-    `name` is `token:NAME`, `basic:NAME`, `jwt:SUBJECT`, `introspection:SUBJECT`, `cert:CN=NAME`, `cert:SAN=NAME` or
-    `anyone`.
+    `name` is `token:NAME`, `basic:NAME`, `jwt:SUBJECT`, `introspection:SUBJECT`, `cert:CN=NAME`, `cert:SAN=NAME`,
+    `anyone`, or what a provider calls a person. `session` is the digest of theirs, in hex; empty: none.
     """
 
     name: str
     roles: frozenset[str]
     way: Way
     token_id: str = ""
+    session: str = ""
 
 
 @dataclass(slots=True)
@@ -103,10 +107,13 @@ class Upgrade(Forward):
 
 @dataclass(slots=True)
 class Deny:
+    """`location`: where a browser that was not let in may log in."""
+
     reason: Reason
     route: Route | None = None
     retry_after_s: float = 0.0
     identity: Identity | None = None
+    location: str = ""
 
 
 @dataclass(slots=True)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from proxy.gate.limit import Meter
 from proxy.gate.places import Places
+from proxy.gate.session import Sessions
 from proxy.gate.verified import INTROSPECTED_LIFE_S, JWT_LIFE_S, VerifiedPasswords, VerifiedTokens
 from proxy.tokens.book import TokenBook
 
@@ -16,13 +17,14 @@ if TYPE_CHECKING:
 class Memory:
     """`key` is 32 random bytes of this process, for the hashes of remembered passwords."""
 
-    __slots__ = ("_meters", "_places", "book", "introspected", "jwts", "passwords")
+    __slots__ = ("_meters", "_places", "book", "introspected", "jwts", "passwords", "sessions")
 
     def __init__(self, key: bytes) -> None:
         self.book = TokenBook()
         self.passwords = VerifiedPasswords(key)
         self.jwts = VerifiedTokens(JWT_LIFE_S)
         self.introspected = VerifiedTokens(INTROSPECTED_LIFE_S)
+        self.sessions = Sessions()
         self._meters: dict[tuple[str, RateLimit], Meter] = {}
         self._places: dict[str, Places] = {}
 

@@ -36,6 +36,8 @@ _TEXT: dict[Reason, tuple[int, str]] = {
     Reason.BLOCKED: (403, "promgate: this endpoint is closed"),
     Reason.METHOD_UNKNOWN: (501, "promgate: unknown method"),
     Reason.METHOD_NOT_TAKEN: (405, "promgate: this route does not take this method"),
+    Reason.LOGIN_NEEDED: (302, "promgate: log in at this location"),
+    Reason.SESSION_ENDED: (401, "promgate: this session has ended; log in again"),
     Reason.NO_CREDENTIAL: (401, "promgate: a credential is needed; none was sent"),
     Reason.BAD_CREDENTIAL: (401, _CREDENTIAL),
     Reason.WAY_NOT_OPEN: (401, _CREDENTIAL),
@@ -46,7 +48,7 @@ _TEXT: dict[Reason, tuple[int, str]] = {
     Reason.NOT_A_PROXY: (403, "promgate: only a proxy in trusted_proxies may ask about requests"),
     Reason.NO_INQUIRY: (400, _INQUIRY),
     Reason.IDENTITY_UNFIT: (403, "promgate: this identity's name cannot be told to the upstream; use one in ASCII"),
-    Reason.FOREIGN_ORIGIN: (403, "promgate: a page of another site may not open a websocket here"),
+    Reason.FOREIGN_ORIGIN: (403, "promgate: a page of another site may not do this here"),
     Reason.NO_TENANT: (403, "promgate: this identity has no tenant here"),
     Reason.TOKEN_RETIRED: (503, "promgate: this token was replaced; give this sender the new one to let its data flow"),
     Reason.TOKEN_LEAKED: (503, "promgate: this token was replaced; give this sender the new one to let its data flow"),
@@ -57,6 +59,7 @@ _TEXT: dict[Reason, tuple[int, str]] = {
     Reason.CERTIFICATE_ENDED: (401, "promgate: this connection's certificate has ended; connect again with a good one"),
     Reason.STORE_EMPTY: (503, "promgate: no token is known here yet; create one with 'promgate token create'"),
     Reason.STORE_UNREADABLE: (503, "promgate: the token store cannot be read; see promgate's log"),
+    Reason.SESSIONS_UNREADABLE: (503, "promgate: sessions cannot be read; see promgate's log"),
     Reason.TOO_MANY_GUESSES: (429, "promgate: too many failed attempts; wait"),
     Reason.OVER_RATE: (429, "promgate: too many requests; slow down"),
     Reason.TOO_MANY_AT_ONCE: (429, "promgate: too many requests at once; wait for some to end"),
@@ -70,11 +73,15 @@ _TEXT: dict[Reason, tuple[int, str]] = {
     Reason.DRAINING: (503, "promgate: shutting down; try again"),
 }
 #: Told otherwise where a sender would drop its data for it.
-_WRITE_STATUS = {Reason.TOO_MANY_GUESSES: 503, Reason.OVER_RATE: 503, Reason.CERTIFICATE_ENDED: 503,
-                 Reason.TOO_MANY_AT_ONCE: 503}  # fmt: skip
+_WRITE_STATUS = {
+    Reason.LOGIN_NEEDED: 401,
+    **dict.fromkeys(
+        (Reason.TOO_MANY_GUESSES, Reason.OVER_RATE, Reason.CERTIFICATE_ENDED, Reason.TOO_MANY_AT_ONCE), 503
+    ),
+}
 
 _PHRASE = {
-    200: "OK", 204: "No Content", 308: "Permanent Redirect",
+    200: "OK", 204: "No Content", 302: "Found", 308: "Permanent Redirect",
     400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found",
     405: "Method Not Allowed", 411: "Length Required", 413: "Content Too Large", 414: "URI Too Long",
     417: "Expectation Failed", 421: "Misdirected Request", 429: "Too Many Requests",
@@ -104,6 +111,8 @@ def build_denial(deny: Deny, *, jitter: float, close: bool, head_only: bool) -> 
     fields = []
     if status == 401:
         fields.append(f"WWW-Authenticate: {_challenge(route)}")
+    elif status == 302:
+        fields += [f"Location: {deny.location}", "Cache-Control: no-store"]
     elif status == 405 and route is not None:
         fields.append(_allow(route.methods or METHODS))
     elif status in {429, 502, 503, 504}:
@@ -155,7 +164,7 @@ def _retry_after(wait_s: float, jitter: float) -> int:
 
 
 def _challenge(route: Route | None) -> str:
-    """RFC 9110 11.6.1; a browser asks for a password only where one is taken."""
-    if route is not None and Way.BASIC in route.ways:
+    """RFC 9110 11.6.1; a browser asks for a password only where one is taken, and there is no page to ask for it."""
+    if route is not None and Way.BASIC in route.ways and Way.OAUTH2 not in route.ways:
         return 'Basic realm="promgate", charset="UTF-8"'
     return 'Bearer realm="promgate"'

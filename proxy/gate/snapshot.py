@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from proxy.gate.addresses import Addresses
     from proxy.gate.forwarded import Proxies
     from proxy.gate.providers import Provider
+    from proxy.gate.session import SessionRules
     from proxy.tokens.schedule import Period
     from proxy.tokens.targets import CanaryRules, Target
 
@@ -303,7 +304,7 @@ class Snapshot:
     `routes` keep the order of the file; `gate.routing` picks the longest whole-segment prefix.
     `console` are promgate's own routes where they have a listener of their own, else they are among `routes`.
     `external_url` is an origin (`https://noc.example.net`); `hsts` is the whole field line for people's answers over
-    TLS, empty for none.
+    TLS, empty for none. `sessions` None: nobody logs in.
     """
 
     routes: tuple[Route, ...]
@@ -321,3 +322,4 @@ class Snapshot:
     external_url: str = ""
     hsts: bytes = b""
     console: tuple[Route, ...] = ()
+    sessions: SessionRules | None = None

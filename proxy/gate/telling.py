@@ -33,6 +33,8 @@ def tell(telling: Telling, identity: Identity, tenants: Mapping[str, str]) -> by
             f"X-Promgate-Roles: {','.join(map(quote, sorted(identity.roles)))}\r\n"
             f"X-Promgate-Token-Id: {identity.token_id}\r\n"
         )
+        if identity.session:
+            lines += f"X-Promgate-Session: {identity.session}\r\n"
     elif telling.identity:
         if not _fits(identity.name):
             return Reason.IDENTITY_UNFIT

@@ -95,6 +95,10 @@ class Exchange:
         return self._forward.identity.token_id
 
     @property
+    def session(self) -> str:
+        return self._forward.identity.session
+
+    @property
     def is_endless(self) -> bool:
         """Whether it is, or asks to become, what need never end by itself."""
         return isinstance(self._forward, Upgrade) or (self._upstream is not None and self._upstream.streams)

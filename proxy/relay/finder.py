@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, Protocol, assert_never
 
-from proxy.gate.ask import ABSENT, FOUND, REFUSED, UNREADABLE, CheckPassword, FindToken, Introspect, VerifyJwt, Waited
+from proxy.gate.ask import (
+    ABSENT,
+    FOUND,
+    REFUSED,
+    UNREADABLE,
+    CheckPassword,
+    FindSession,
+    FindToken,
+    Introspect,
+    RefreshSession,
+    VerifyJwt,
+    Waited,
+)
 from proxy.tokens.ports import StoreError
 
 if TYPE_CHECKING:
@@ -15,8 +27,19 @@ if TYPE_CHECKING:
     from proxy.stores.watch import StoreWatch
 
 
+class SessionFinder(Protocol):
+    """Finds people's sessions, and asks their providers whether they still hold."""
+
+    async def find(self, digest: bytes) -> str: ...
+
+    async def refresh(self, digest: bytes) -> str: ...
+
+
 class AnswerFinder:
-    """`watch` None: no token store is configured, so no token can be found. None of the last two: no such token is."""
+    """`watch` None: no token store is configured, so no token can be found. None of the others: there is none of these.
+
+    `sessions` may be set while it serves.
+    """
 
     def __init__(
         self,
@@ -24,11 +47,13 @@ class AnswerFinder:
         passwords: PasswordChecker,
         jwts: JwtVerifier | None = None,
         introspector: Introspector | None = None,
+        sessions: SessionFinder | None = None,
     ) -> None:
         self._watch = watch
         self._passwords = passwords
         self._jwts = jwts
         self._introspector = introspector
+        self.sessions = sessions
 
     async def answer(self, question: Question) -> Answer:
         match question:
@@ -40,6 +65,10 @@ class AnswerFinder:
                 return REFUSED if self._jwts is None else await self._jwts.verify(question)
             case Introspect():
                 return REFUSED if self._introspector is None else await self._introspector.find(question)
+            case FindSession(digest):
+                return ABSENT if self.sessions is None else await self.sessions.find(digest)
+            case RefreshSession(digest):
+                return REFUSED if self.sessions is None else await self.sessions.refresh(digest)
             case Waited():
                 return True
             case _:

@@ -6,9 +6,8 @@ ledger that cannot be read or written is an error that names the file: whoever a
 
 from __future__ import annotations
 
-import os
 import threading
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from proxy.stores import place
@@ -71,7 +70,7 @@ class LedgerFile:
             if now is None and not path.exists():
                 raise StoreError(f"{path}: no ledger is there yet: promgate begins it when it serves")
             if now is not None:
-                _make_file(path)
+                place.make_file(path)
             place.check_modes(path)
             self._db = connect(path, synchronous="NORMAL")
             try:
@@ -147,9 +146,3 @@ class LedgerFile:
             with transaction(self._db, begin):
                 yield self._db
 
-
-def _make_file(path: Path) -> None:
-    """An empty file is an empty database: the tables come into it in one transaction."""
-    with suppress(FileExistsError):
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
-        place.give_to_owner_of(path.parent, path)

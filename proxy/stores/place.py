@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 from proxy.tokens.ports import StoreError
@@ -94,6 +95,13 @@ def file_system_of(path: str, mounts: str) -> str | None:
         if inside and len(point) >= len(best):
             best, kind = point, right.split(" ")[0]
     return kind
+
+
+def make_file(path: Path) -> None:
+    """An empty file for us alone, if there is none: to SQLite a database whose tables come in one transaction."""
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+        give_to_owner_of(path.parent, path)
 
 
 def give_to_owner_of(directory: Path, file: Path) -> None:

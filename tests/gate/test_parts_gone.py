@@ -11,6 +11,7 @@ import pytest
 from proxy.gate.ask import BUSY, LATE, UNREACHABLE, UNREADABLE, Claims
 from proxy.gate.decision import Deny, Forward
 from proxy.gate.snapshot import Introspection, Way
+from tests.gate import test_people as people
 from tests.gate.play import (
     AT,
     GRAFANA,
@@ -95,6 +96,22 @@ def doubted():
     return tuple(told(made, write(), jwt(name), UNREACHABLE) for name in ("known", "new"))
 
 
+def sessions_unreadable():
+    made, _ = people.gate(people.EVE)
+    stranger = people.ask("/prometheus/x", f"Cookie: __Host-promgate={'x' * 43}")
+    return told(made, people.ask("/prometheus/x", people.COOKIE), None), told(made, stranger, None, UNREADABLE)
+
+
+def people_unreachable(later):
+    """Who is logged in, and who would like to be: a session that its provider has not renewed is as good as none."""
+    made, memory = people.gate(people.STALE)
+    memory.sessions.find(people.DIGEST).seen_at = NOW + later
+    decision = people.decide(
+        made, people.ask("/prometheus/x", people.COOKIE), now=NOW + later, refresh=UNREACHABLE
+    )
+    return 200 if isinstance(decision, Forward) else answered(decision)[0], 503
+
+
 ROWS = {
     "token store: cannot be read": store_unreadable,
     "token store: empty, or made anew; on a write route": store_empty,
@@ -104,6 +121,9 @@ ROWS = {
     "introspection: the provider does not answer": lambda: introspection(29),
     "introspection: the provider does not answer, 30 s later": lambda: introspection(30),
     "password checks: too many wait": passwords,
+    "people's sessions: cannot be read": sessions_unreadable,
+    "a provider of people: does not answer, within an hour of its last word being due": lambda: people_unreachable(1),
+    "a provider of people: does not answer, for longer": lambda: people_unreachable(3600),
 }
 
 

@@ -1,18 +1,21 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.gate.decision import Deny, Reason
 from proxy.gate.reply import build_denial, build_local, build_refusal, status_of
+from proxy.gate.snapshot import Way
 from tests.gate.play import OPEN, READ, WRITE, answered, parse
 
 #: Never told to anybody: it went well, or there is nobody left.
 NEVER_TOLD = {Reason.OK, Reason.GRANTED, Reason.CLIENT_GONE, Reason.CLIENT_LATE, Reason.TUNNEL_IDLE}
 #: Answered by promgate itself, and no refusal.
 LOCAL = {Reason.HEALTH, Reason.OPTIONS, Reason.REDIRECTED}
-DENIALS = sorted(set(Reason) - NEVER_TOLD - LOCAL)
+DENIALS = sorted(set(Reason) - NEVER_TOLD - LOCAL - {Reason.LOGIN_NEEDED})
 
 #: What a sender does with these: it keeps the data and tries again, or it drops the data for good.
 KEPT, DROPPED = {502, 503, 504}, {400, 401, 403, 404, 405, 413, 421, 501}
@@ -37,6 +40,16 @@ def test_every_reason_has_its_answer(reason, route):
     assert ("Allow" in fields) == (status == 405 and route is not None)
 
 
+def test_a_browser_is_sent_to_log_in_and_a_sender_never():
+    status, fields, body = answered(Deny(Reason.LOGIN_NEEDED, READ, location="https://noc.example/-/login?rd=%2F"))
+    assert (status, fields["Location"]) == (302, "https://noc.example/-/login?rd=%2F")
+    assert fields["Cache-Control"] == "no-store"
+    assert body == "promgate: log in at this location\n"
+    status, fields, _ = answered(Deny(Reason.LOGIN_NEEDED, WRITE, location="https://noc.example/-/login"))
+    assert status == 401
+    assert "Location" not in fields
+
+
 @pytest.mark.parametrize("reason", sorted(NEVER_TOLD))
 def test_what_is_never_told_has_no_entry(reason):
     with pytest.raises(KeyError):
@@ -53,7 +66,7 @@ def test_no_sender_drops_its_data_by_accident(reason):
         Reason.PROVIDER_UNREACHABLE, Reason.STORE_EMPTY, Reason.STORE_UNREADABLE, Reason.OVER_RATE,
         Reason.TOO_MANY_GUESSES, Reason.BUSY, Reason.DRAINING, Reason.UPSTREAM_BROKE, Reason.UPSTREAM_LATE,
         Reason.UPSTREAM_REDIRECTS, Reason.UPSTREAM_REFUSED, Reason.CERTIFICATE_ENDED, Reason.PLAIN_WRITE,
-        Reason.TOO_MANY_AT_ONCE,
+        Reason.TOO_MANY_AT_ONCE, Reason.SESSIONS_UNREADABLE,
     }  # fmt: skip
     assert (status in KEPT) is (reason in not_now)
 
@@ -82,6 +95,7 @@ def test_jitter_spreads_the_senders():
     [
         (READ, 'Basic realm="promgate", charset="UTF-8"'),
         (WRITE, 'Bearer realm="promgate"'),
+        (replace(READ, ways=READ.ways | {Way.OAUTH2}), 'Bearer realm="promgate"'),
         (None, 'Bearer realm="promgate"'),
     ],
 )

@@ -1,0 +1,204 @@
+"""People's sessions in a SQLite file of their own, beside the token store, so that a restart logs nobody out.
+
+It holds no id that would let anybody in (digests alone) and nothing of a provider that could be read (sealed). A power
+cut costs a minute of last sights, so it is written with synchronous=NORMAL.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from proxy.gate.session import Session, SessionRecord
+from proxy.stores import place
+from proxy.stores.sqlite_file import connect, identity, told, transaction
+from proxy.tokens.ports import StoreError
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
+
+_APPLICATION_ID = 0x70677365  # "pgse"
+_SCHEMA_VERSION = 1
+_ADVICE = "move it away: people log in again"
+#: Whoever logs in has shown a password or was let in by a provider; even so there is an end to it.
+MAX_IN_ALL = 100_000
+
+_COLUMNS = (
+    "digest, name, login, terms, began_at, granted, subject, provider_session, fresh_until, seen_at, sealed"
+)
+_SCHEMA = (
+    """CREATE TABLE session (
+        digest BLOB PRIMARY KEY,
+        name TEXT NOT NULL,
+        login TEXT NOT NULL,
+        terms TEXT NOT NULL,
+        began_at REAL NOT NULL,
+        granted TEXT NOT NULL,
+        subject TEXT NOT NULL,
+        provider_session TEXT NOT NULL,
+        fresh_until REAL NOT NULL,
+        seen_at REAL NOT NULL,
+        sealed TEXT NOT NULL
+    ) WITHOUT ROWID""",
+    "CREATE INDEX session_by_subject ON session (login, subject)",
+    "CREATE INDEX session_by_seen ON session (seen_at)",
+)
+_SELECT = f"SELECT {_COLUMNS} FROM session"  # noqa: S608 - constants
+_PUT = f"INSERT OR REPLACE INTO session ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608 - constants
+_DROP_OLDEST = (
+    "DELETE FROM session WHERE digest IN (SELECT digest FROM session ORDER BY seen_at DESC LIMIT -1 OFFSET ?)"
+)
+
+
+def sessions_beside(store: Path) -> Path:
+    """Where the sessions are, for a store of tokens."""
+    return store.with_name(store.name + "-sessions")
+
+
+class SessionFile:
+    """A SessionStore, open until `close`. Safe to use from several threads."""
+
+    def __init__(self, path: Path) -> None:
+        """Begin one if there is none. StoreError: it cannot be opened, or is something else."""
+        self.path = path
+        self._lock = threading.Lock()
+        with told(path):
+            place.make_file(path)
+            place.check_modes(path)
+            self._db = connect(path, synchronous="NORMAL")
+            try:
+                self._file = identity(path)
+                self._check()
+            except BaseException:
+                self._db.close()
+                raise
+
+    def load(self, most: int) -> list[SessionRecord]:
+        """Those that were seen last."""
+        with self._transaction("BEGIN") as db:
+            rows = db.execute(f"{_SELECT} ORDER BY seen_at DESC LIMIT ?", (most,)).fetchall()
+        return [self._record(row) for row in rows]
+
+    def find(self, digest: bytes) -> SessionRecord | None:
+        with self._transaction("BEGIN") as db:
+            row = db.execute(f"{_SELECT} WHERE digest = ?", (digest,)).fetchone()
+        return None if row is None else self._record(row)
+
+    def put(self, record: SessionRecord) -> None:
+        """Keep it, in the place of one of the same digest."""
+        s = record.session
+        row = (
+            s.digest, s.name, s.login, s.terms, s.began_at, json.dumps(s.granted), s.subject, s.provider_session,
+            s.fresh_until, record.seen_at, record.sealed,
+        )  # fmt: skip
+        with self._transaction("BEGIN IMMEDIATE") as db:
+            db.execute(_PUT, row)
+
+    def touch(self, seen: Mapping[bytes, float]) -> None:
+        """When each was seen last; of one that has ended nothing is kept."""
+        with self._transaction("BEGIN IMMEDIATE") as db:
+            db.executemany(
+                "UPDATE session SET seen_at = max(seen_at, ?) WHERE digest = ?",
+                [(at, digest) for digest, at in seen.items()],
+            )
+
+    def end(self, digests: Iterable[bytes]) -> None:
+        with self._transaction("BEGIN IMMEDIATE") as db:
+            db.executemany("DELETE FROM session WHERE digest = ?", [(digest,) for digest in digests])
+
+    def find_by(self, login: str, subject: str, provider_session: str) -> list[bytes]:
+        """Digests of a provider's sessions with this subject and this session of its own; one of these may be empty."""
+        with self._transaction("BEGIN") as db:
+            where = "login = ? AND (? = '' OR subject = ?)"
+            rows = db.execute(f"{_SELECT} WHERE {where}", (login, subject, subject)).fetchall()
+        found = [self._record(row).session for row in rows]
+        return [session.digest for session in found if session.is_of(login, subject, provider_session)]
+
+    def sweep(self, began_before: float, seen_before: float) -> None:
+        """Let go of what began, or was seen last, before these times, and of the oldest of too many."""
+        with self._transaction("BEGIN IMMEDIATE") as db:
+            db.execute("DELETE FROM session WHERE began_at < ? OR seen_at < ?", (began_before, seen_before))
+            db.execute(_DROP_OLDEST, (MAX_IN_ALL,))
+
+    def close(self) -> None:
+        with self._lock, told(self.path):
+            self._db.close()
+
+    def _check(self) -> None:
+        """Begin an empty file, refuse one that is something else."""
+        with self._transaction("BEGIN IMMEDIATE") as db:
+            (tables,) = db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+            if not tables:
+                db.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+                db.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
+                for statement in _SCHEMA:
+                    db.execute(statement)
+            (application,) = db.execute("PRAGMA application_id").fetchone()
+            (version,) = db.execute("PRAGMA user_version").fetchone()
+            (verdict,) = db.execute("PRAGMA quick_check(1)").fetchone()
+        if (application, version, verdict) != (_APPLICATION_ID, _SCHEMA_VERSION, "ok"):
+            raise StoreError(f"{self.path}: is damaged, or holds no sessions of this promgate: {_ADVICE}")
+        self._db.execute("PRAGMA journal_mode = WAL")
+
+    def _record(self, row: tuple[Any, ...]) -> SessionRecord:
+        digest, name, login, terms, began_at, granted, subject, provider_session, fresh_until, seen_at, sealed = row
+        try:
+            keys = tuple(map(str, json.loads(granted)))
+        except (TypeError, ValueError):
+            raise StoreError(f"{self.path}: is damaged (what somebody was granted): {_ADVICE}") from None
+        session = Session(digest, name, login, terms, began_at, keys, subject, provider_session, fresh_until)
+        return SessionRecord(session, seen_at, sealed)
+
+    @contextmanager
+    def _transaction(self, begin: str) -> Iterator[sqlite3.Connection]:
+        with self._lock, told(self.path):
+            if identity(self.path) != self._file:
+                raise StoreError(f"{self.path}: was removed or replaced while in use")
+            with transaction(self._db, begin):
+                yield self._db
+
+
+class SessionsInMemory:
+    """A SessionStore of this process, where no store is configured: with it sessions end."""
+
+    def __init__(self) -> None:
+        self._kept: dict[bytes, SessionRecord] = {}
+
+    def load(self, most: int) -> list[SessionRecord]:
+        return sorted(self._kept.values(), key=lambda record: -record.seen_at)[:most]
+
+    def find(self, digest: bytes) -> SessionRecord | None:
+        return self._kept.get(digest)
+
+    def put(self, record: SessionRecord) -> None:
+        self._kept[record.session.digest] = record
+
+    def touch(self, seen: Mapping[bytes, float]) -> None:
+        for digest, at in seen.items():
+            record = self._kept.get(digest)
+            if record is not None:
+                self._kept[digest] = SessionRecord(record.session, max(record.seen_at, at), record.sealed)
+
+    def end(self, digests: Iterable[bytes]) -> None:
+        for digest in digests:
+            self._kept.pop(digest, None)
+
+    def find_by(self, login: str, subject: str, provider_session: str) -> list[bytes]:
+        kept = self._kept.items()
+        return [digest for digest, record in kept if record.session.is_of(login, subject, provider_session)]
+
+    def sweep(self, began_before: float, seen_before: float) -> None:
+        alive = [
+            record
+            for record in self._kept.values()
+            if record.session.began_at >= began_before and record.seen_at >= seen_before
+        ]
+        alive.sort(key=lambda record: -record.seen_at)
+        self._kept = {record.session.digest: record for record in alive[:MAX_IN_ALL]}
+
+    def close(self) -> None:
+        """Nothing is open."""
