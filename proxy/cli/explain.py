@@ -1,41 +1,29 @@
 """`promgate explain`: which route, rule, limit and token state decide a request, by the same gate that serves.
 
 The configuration and the store are read as they are now. What only a running server knows (debts of a rate, guesses)
-is taken for none.
+is taken for none. With --request-id it is a request of the access log.
 """
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import ipaddress
 import json
-import math
-import os
 import sys
 import time
-from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from proxy.cli import add_config_file, say
+from proxy.cli.case import Case, Unable, explain_case, read_memory, stand_in
+from proxy.cli.recorded import explain_recorded
 from proxy.config.read import ConfigError, load
-from proxy.gate.ask import CheckPassword
-from proxy.gate.credentials import ShownCertificate, ShownPassword, ShownToken, read_credential
+from proxy.gate.credentials import read_credential
 from proxy.gate.decide import Gate
 from proxy.gate.edits import IDENTITY_FIELDS
-from proxy.gate.explain import explain
-from proxy.gate.memory import Memory
-from proxy.login.introspection import Introspector
-from proxy.login.jwt import JwtVerifier
-from proxy.login.passwords import PasswordChecker
-from proxy.relay.context import RelayContext
-from proxy.relay.finder import AnswerFinder
-from proxy.relay.judging import Judging
-from proxy.stores.sqlite import open_store
+from proxy.observe.recorded import find_recorded, is_request_id
 from proxy.tokens.ports import StoreError
-from proxy.tokens.token import TokenState, state_at
 from proxy.wire.head import RequestMemo, admit_request
 from proxy.wire.unlawful import Unlawful
 
@@ -44,33 +32,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from proxy.config.read import Loaded
-    from proxy.gate.ask import Answer, Question
-    from proxy.gate.credentials import Shown
-    from proxy.gate.decision import Verdict
-    from proxy.relay.context import Finder
+    from proxy.observe.recorded import Recorded
     from proxy.tokens.token import Token
-    from proxy.wire.head import RequestHead
 
 _LINE = "say which route, rule, limit and token state decide a request"
 _MAX_CREDENTIAL_BYTES = 64 * 1024
 
 
-class _Unable(Exception):
-    """The request cannot be put to the gate; the text says why."""
-
-
-class _Case(NamedTuple):
-    """One request. `granted`: a password is taken for the right one, as --as says."""
-
-    head: RequestHead
-    shown: Shown | None
-    ip: str
-    granted: bool = False
-
-
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = subparsers.add_parser("explain", help=_LINE, description=_LINE, allow_abbrev=False)
-    parser.add_argument("url", metavar="URL", help="as the client has it; or a path")
+    parser.add_argument("url", metavar="URL", nargs="?", help="as the client has it; or a path")
     parser.add_argument("-X", "--request", dest="method", default="GET", metavar="METHOD")
     parser.add_argument("-H", "--header", dest="fields", action="append", default=[], metavar="'NAME: VALUE'")
     parser.add_argument("--from", dest="ip", default="127.0.0.1", metavar="ADDRESS", help="of the peer")
@@ -79,14 +50,17 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     shown.add_argument("--user", metavar="NAME", help="basic auth; needs --password-file")
     shown.add_argument("--as", dest="identity", metavar="IDENTITY", help="token:NAME, basic:USER or cert:CN=NAME")
     parser.add_argument("--password-file", metavar="F", help="- for stdin")
+    parser.add_argument("--request-id", metavar="ID", help="instead of a URL: of a request in the access log")
+    parser.add_argument("--log", metavar="F", help="with --request-id: the log, if not as configured (- for stdin)")
     add_config_file(parser)
     parser.add_argument("--output", choices=["text", "json"], default="text")
 
 
 def run(args: argparse.Namespace) -> int:
     """0: it would be relayed, or answered by promgate itself; 1: refused, or it could not be told."""
-    if (args.user is None) != (args.password_file is None):
-        say("--user and --password-file go together")
+    misused = _misused(args)
+    if misused:
+        say(misused)
         return 2
     try:
         told = _explain(args)
@@ -95,51 +69,61 @@ def run(args: argparse.Namespace) -> int:
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 1
-    except (StoreError, OSError, _Unable) as error:
+    except (StoreError, OSError, Unable) as error:
         say(error)
         return 1
     _print(told, args.output)
-    return 1 if told["decision"] == "deny" else 0
+    return 1 if _is_refused(told) else 0
+
+
+def _misused(args: argparse.Namespace) -> str:
+    """What is wrong with how the words were put together; empty for nothing."""
+    if (args.url is None) == (args.request_id is None):
+        return "write the URL of a request, or --request-id of one in the access log"
+    if args.log is not None and args.request_id is None:
+        return "--log goes with --request-id"
+    of_a_request = args.fields or args.credentials_file or args.user or args.identity
+    if args.request_id is not None and of_a_request:
+        return "with --request-id, all of the request is in the log: leave the rest out"
+    if (args.user is None) != (args.password_file is None):
+        return "--user and --password-file go together"
+    return ""
+
+
+def _is_refused(told: dict[str, Any]) -> bool:
+    if "recorded" in told:
+        return not 0 < int(told["recorded"]["status"]) < 400
+    return bool(told["decision"] == "deny")
 
 
 def _explain(args: argparse.Namespace) -> dict[str, object]:
     loaded = load(Path(args.config_file))
-    memory = Memory(os.urandom(32))
-    if loaded.settings.store is not None and loaded.settings.store.exists():
-        with closing(open_store(loaded.settings.store, make=False)) as store:
-            memory.book.apply(store.changes_since(0))
+    memory = read_memory(loaded)
+    if args.request_id is not None:
+        return explain_recorded(_find(args, loaded), loaded, memory)
     case = _case(args, Gate(loaded.snapshot, memory), memory.book.tokens.values())
-    verdict = asyncio.run(_decide(case, loaded, memory))
-    return explain(case.head, case.shown, case.ip, verdict, memory.book.tokens.values(), time.time())
+    return explain_case(case, loaded, memory, time.time())
 
 
-async def _decide(case: _Case, loaded: Loaded, memory: Memory) -> Verdict:
-    jwts, passwords = JwtVerifier(loaded.snapshot.jwt_issuers), PasswordChecker()
-    introspector = Introspector(loaded.snapshot.introspection)
-    finder: Finder = AnswerFinder(None, passwords, jwts, introspector)
-    relay = RelayContext(Gate(loaded.snapshot, memory), _Granting(finder) if case.granted else finder, lambda _: None)
-    try:
-        return await Judging(relay).request(case.head, case.shown, case.ip)
-    finally:
-        jwts.close()
-        await introspector.aclose()
-        passwords.close()
+def _find(args: argparse.Namespace, loaded: Loaded) -> Recorded:
+    """The line of the request in the log that was named, or in the one of the configuration."""
+    if not is_request_id(args.request_id):
+        raise Unable(f"--request-id {args.request_id!r}: an id is 16 hexadecimal digits, as X-Request-Id has it")
+    file = loaded.settings.access_log.file if args.log is None else args.log
+    if file is None:
+        raise Unable("the access log goes to stderr: pipe it in, with --log -")
+    with sys.stdin.buffer if file == "-" else Path(file).open("rb") as lines:
+        found = find_recorded(lines, args.request_id)
+    if found is None:
+        where = "the log" if file == "-" else file
+        raise Unable(f"{where} has no request {args.request_id}; --log names an older file")
+    return found
 
 
-class _Granting:
-    """Finds every password right: the identity was named, and its secret is not asked for."""
-
-    def __init__(self, finder: Finder) -> None:
-        self._finder = finder
-
-    async def answer(self, question: Question) -> Answer:
-        return True if isinstance(question, CheckPassword) else await self._finder.answer(question)
-
-
-def _case(args: argparse.Namespace, gate: Gate, tokens: Iterable[Token]) -> _Case:
+def _case(args: argparse.Namespace, gate: Gate, tokens: Iterable[Token]) -> Case:
     url = urlsplit(args.url)
     if url.scheme not in {"", "http", "https"}:
-        raise _Unable(f"{args.url!r} is not a URL of http or https")
+        raise Unable(f"{args.url!r} is not a URL of http or https")
     target = (url.path or "/") + (f"?{url.query}" if url.query else "")
     lines = [f"{args.method} {target} HTTP/1.1", f"Host: {url.netloc.rpartition('@')[2] or 'localhost'}"]
     raw = "\r\n".join([*lines, *args.fields, "", ""]).encode()
@@ -148,16 +132,22 @@ def _case(args: argparse.Namespace, gate: Gate, tokens: Iterable[Token]) -> _Cas
     if gate.proxies is not None:
         ip, _ = gate.proxies.read(raw, ip, url.scheme or "https")
     if args.identity is not None:
-        return _Case(head, _stand_in(args.identity, tokens), ip, granted=True)
+        shown = stand_in(args.identity, tokens, time.time())
+        if shown is None:
+            raise Unable(
+                f"--as {args.identity!r}: token:NAME, basic:USER and cert:CN=NAME are taken; show any other "
+                "credential itself"
+            )
+        return Case(head, shown, ip, granted=True)
     value = _authorization(args) or head.authorization
-    return _Case(head, None if value is None else read_credential(value), ip)
+    return Case(head, None if value is None else read_credential(value), ip)
 
 
 def _address(text: str) -> str:
     try:
         return str(ipaddress.ip_address(text))
     except ValueError:
-        raise _Unable(f"--from {text!r} is not an IP address") from None
+        raise Unable(f"--from {text!r} is not an IP address") from None
 
 
 def _authorization(args: argparse.Namespace) -> bytes | None:
@@ -177,29 +167,22 @@ def _read(file: str) -> bytes:
         return stream.read(_MAX_CREDENTIAL_BYTES).removesuffix(b"\n").removesuffix(b"\r")
 
 
-def _stand_in(identity: str, tokens: Iterable[Token]) -> Shown:
-    """What `identity` would show, as far as the gate looks at it."""
-    kind, _, name = identity.partition(":")
-    if kind == "basic" and name:
-        return ShownPassword(name, b"")
-    if kind == "cert" and name.startswith(("CN=", "SAN=")):
-        return ShownCertificate((identity,), math.inf)
-    if kind != "token" or not name:
-        raise _Unable(
-            f"--as {identity!r}: token:NAME, basic:USER and cert:CN=NAME are taken; show any other credential itself"
-        )
-    now = time.time()
-    named = [token for token in tokens if token.name == name]
-    if not named:
-        raise _Unable(f"there is no token named {name!r}: `promgate token list` shows the names")
-    current = next((token for token in named if state_at(token, now) is TokenState.CURRENT), named[-1])
-    return ShownToken(current.digest, minted=True)
-
-
-def _print(told: dict[str, object], output: str) -> None:
+def _print(told: dict[str, Any], output: str) -> None:
     if output == "json":
         print(json.dumps(told, indent=2))
         return
+    if "recorded" not in told:
+        _print_words(told)
+        return
+    print("Recorded by the server:")
+    _print_words(told["recorded"])
+    if told["judged"] is not None:
+        print("\nJudged anew, as of then, by the configuration and the tokens as they are now:")
+        _print_words(told["judged"])
+    print(f"\n{told['note']}")
+
+
+def _print_words(told: dict[str, object]) -> None:
     width = max(map(len, told))
     for word, value in told.items():
         values = value if isinstance(value, list) else [value]

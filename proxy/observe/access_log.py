@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import time
+from random import getrandbits
 from typing import TYPE_CHECKING
 
 from proxy.observe.writing import LineWriter
@@ -101,7 +102,8 @@ _texts = _Texts()
 
 def _logfmt_line(o: Outcome) -> str:
     return (
-        f"ts={_time(o.at)} client={o.ip} method={_texts[o.method]} path={_texts[o.path]} status={o.status} "
+        f"ts={_time(o.at)} id={o.id or getrandbits(64):016x} client={o.ip} method={_texts[o.method]} "
+        f"path={_texts[o.path]} status={o.status} "
         f"reason={o.reason} route={o.route or '-'} identity={_texts[o.identity]} token={o.token_id or '-'} "
         f"in={o.bytes_in} out={o.bytes_out} duration={o.duration_s:.6f} agent={_texts[o.agent]}\n"
     )
@@ -110,6 +112,7 @@ def _logfmt_line(o: Outcome) -> str:
 def _json_line(o: Outcome) -> str:
     fields = {
         "ts": _time(o.at),
+        "id": f"{o.id or getrandbits(64):016x}",
         "client": o.ip,
         "method": o.method.decode("latin-1"),
         "path": o.path.decode("latin-1"),

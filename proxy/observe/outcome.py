@@ -10,7 +10,8 @@ class Outcome:
     """Times are unix seconds, sizes are octets of body as it passed, chunk framing included.
 
     `path` is canonical, and empty where no lawful head was seen. `certificate` is the first name of the connection's
-    client certificate (`cert:CN=x`), also where something else was shown in the request.
+    client certificate (`cert:CN=x`), also where something else was shown in the request. `id` is the request's id where
+    the client was told it; 0: it is given one when it is written down.
     """
 
     at: float
@@ -27,3 +28,4 @@ class Outcome:
     bytes_in: int
     bytes_out: int
     certificate: str = ""
+    id: int = 0

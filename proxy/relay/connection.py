@@ -244,8 +244,8 @@ class ClientConnection(asyncio.Protocol):
         whole = not head.chunked and head.length <= len(rest)
         last = self._eof and len(rest) <= max(head.length, 0)
         close = head.close or not whole or last or self._relay.draining or decision.reason is Reason.CERTIFICATE_ENDED
-        status = self.send_own(decision, head, close=close)
-        report_answer(self._relay, self, head, decision, status, now)
+        status, request_id = self.send_own(decision, head, close=close)
+        report_answer(self._relay, self, head, decision, status, now, request_id)
         if close:
             self._linger(whole=whole or head.expects)  # who waits for our 100 sends no body after a refusal
             return b""
@@ -253,11 +253,11 @@ class ClientConnection(asyncio.Protocol):
             self.deadline = now + self._relay.gate.snapshot.timeouts.idle
         return rest[max(head.length, 0) :]
 
-    def send_own(self, decision: Deny | Local | Ruling, head: RequestHead, *, close: bool) -> int:
-        """Answer it ourselves; the status that was told."""
-        status, answer = build_own(self._relay, head, decision, close=close)
+    def send_own(self, decision: Deny | Local | Ruling, head: RequestHead, *, close: bool) -> tuple[int, int]:
+        """Answer it ourselves: (the status that was told, the request's id)."""
+        status, request_id, answer = build_own(self._relay, head, decision, close=close)
         self._out.send(with_line(answer, self.hsts))
-        return status
+        return status, request_id
 
     def _body_data(self, data: bytes) -> None:
         assert self.exchange is not None

@@ -60,6 +60,7 @@ class Exchange:
         "closes",
         "head",
         "request_done",
+        "request_id",
         "status",
         "upstream_closes",
     )
@@ -76,6 +77,7 @@ class Exchange:
         self.bytes_out = 0
         self.request_done = False
         self.status = 0
+        self.request_id = 0  # of a refusal
         self.closes = head.close
         self.upstream_closes = False
         self._relay = relay
@@ -332,7 +334,7 @@ class Exchange:
         """Tell the client ourselves; nothing of an answer was sent yet."""
         deny = Deny(reason, self._forward.route, identity=self._forward.identity)
         close = self.closes or not self.request_done or self._relay.draining
-        self.status = self.client.send_own(deny, self.head, close=close)
+        self.status, self.request_id = self.client.send_own(deny, self.head, close=close)
         self._end(reason)
         self.client.exchange_ended(monotonic(), close=close)
 

@@ -37,6 +37,7 @@ def report_exchange(
             exchange.bytes_in,
             exchange.bytes_out,
             _certificate(exchange.client),
+            exchange.request_id,
         )
     )
 
@@ -48,6 +49,7 @@ def report_answer(
     decision: Deny | Local | Ruling,
     status: int,
     started: float,
+    request_id: int = 0,
 ) -> None:
     """An outcome for a request that was answered here, or for the one that another proxy asked about."""
     route = identity = None
@@ -72,6 +74,7 @@ def report_answer(
             0,
             0,
             certificate,
+            request_id,
         )
     )
 

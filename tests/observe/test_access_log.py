@@ -33,6 +33,7 @@ PLAIN = Outcome(
     agent=b"Prometheus/2.53.0",
     bytes_in=8192,
     bytes_out=0,
+    id=0x00F86D081884C7D6,
 )
 #: What never became a request.
 NAMELESS = replace(PLAIN, method=b"", path=b"", status=400, route="", identity="", token_id="", agent=b"")
@@ -82,15 +83,16 @@ def written(path, *outcomes, log_format="logfmt"):
 
 def test_a_line_in_logfmt(tmp_path):
     assert written(tmp_path / "log", PLAIN) == (
-        b"ts=2023-11-14T22:13:20.125Z client=192.0.2.7 method=POST path=/prometheus/api/v1/write status=204 reason=ok "
-        b"route=remote-write identity=token:agent-1 token=abcd1234 in=8192 out=0 duration=0.001234 "
-        b"agent=Prometheus/2.53.0\n"
+        b"ts=2023-11-14T22:13:20.125Z id=00f86d081884c7d6 client=192.0.2.7 method=POST path=/prometheus/api/v1/write "
+        b"status=204 reason=ok route=remote-write identity=token:agent-1 token=abcd1234 in=8192 out=0 "
+        b"duration=0.001234 agent=Prometheus/2.53.0\n"
     )
 
 
 def test_a_line_in_json(tmp_path):
     assert json.loads(written(tmp_path / "log", PLAIN, log_format="json")) == {
         "ts": "2023-11-14T22:13:20.125Z",
+        "id": "00f86d081884c7d6",
         "client": "192.0.2.7",
         "method": "POST",
         "path": "/prometheus/api/v1/write",
@@ -104,6 +106,14 @@ def test_a_line_in_json(tmp_path):
         "duration": 0.001234,
         "agent": "Prometheus/2.53.0",
     }
+
+
+@BOTH
+def test_whoever_was_told_no_id_is_given_one(tmp_path, log_format):
+    lines = written(tmp_path / "log", *[replace(PLAIN, id=0)] * 100, log_format=log_format).decode().splitlines()
+    ids = {parsed(line, log_format)["id"] for line in lines}
+    assert len(ids) == 100
+    assert all(re.fullmatch("[0-9a-f]{16}", each) for each in ids)
 
 
 @BOTH
@@ -230,9 +240,9 @@ def test_it_follows_logrotate(tmp_path, how):
     log.reopen_if_moved()
     log.write([replace(PLAIN, path=b"/after")])
     log.close()
-    assert [line.split()[3] for line in path.read_text().splitlines()] == ["path=/after"]
+    assert [line.split()[4] for line in path.read_text().splitlines()] == ["path=/after"]
     if how == "rename":
-        assert [line.split()[3] for line in old.read_text().splitlines()] == ["path=/before", "path=/queued"]
+        assert [line.split()[4] for line in old.read_text().splitlines()] == ["path=/before", "path=/queued"]
 
 
 def test_it_goes_on_after_copytruncate(tmp_path):
