@@ -69,6 +69,16 @@ class OidcProvider(_Provider):
         wait_for(self._ready, "the provider to come back")
 
 
+class PeopleProvider(_Provider):
+    """oidc-provider with its development login page, where anybody logs in by any name (see people.mjs).
+
+    `client` is what differs of the client `promgate`: `redirect_uris`, `post_logout_redirect_uris`, ...
+    """
+
+    def __init__(self, directory: Path, **client: Any) -> None:
+        super().__init__("people.mjs", directory, {"CLIENT": json.dumps(client)})
+
+
 class Forger(_Provider):
     """oauth2-mock-server: it signs whatever it is asked to."""
 

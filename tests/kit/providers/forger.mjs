@@ -1,5 +1,6 @@
 // oauth2-mock-server: signs whatever it is asked to, and answers with any status. Environment: PORT.
 // POST /token with `forge` = {"header": {...}, "payload": {...}} changes the token before it is signed (null takes away).
+// A redirect URI with `?forge=JSON` changes the ID token of that login likewise, and no other token.
 // POST /introspect?say=JSON answers with the status and body in it.
 import { load } from './modules.mjs';
 
@@ -9,7 +10,9 @@ const server = new OAuth2Server();
 await server.issuer.keys.generate('RS256', { kid: 'first' });
 
 server.service.on('beforeTokenSigning', (token, request) => {
-  const forge = JSON.parse(request.body.forge ?? '{}');
+  const { forge: asked, redirect_uri: redirect } = request.body;
+  const ofLogin = redirect && token.payload.aud && new URL(redirect).searchParams.get('forge');
+  const forge = JSON.parse(asked ?? (ofLogin || '{}'));
   for (const part of ['header', 'payload']) {
     for (const [name, value] of Object.entries(forge[part] ?? {})) {
       if (value === null) delete token[part][name];
