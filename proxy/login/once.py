@@ -27,13 +27,15 @@ class Once:
 
     def is_first(self, text: str, now: float) -> bool:
         """Whether it was not shown before; from now on it was."""
-        for known, ends_at in list(self._seen.items()):  # in the order in which they came
-            if ends_at > now and len(self._seen) < _MAX_SEEN:
-                break
-            del self._seen[known]
         key = digest(text.encode())
-        if key in self._seen:
+        if self._seen.get(key, now) > now:
             return False
+        self._seen.pop(key, None)
+        while self._seen:  # in the order in which they came
+            oldest = next(iter(self._seen))
+            if self._seen[oldest] > now and len(self._seen) < _MAX_SEEN:
+                break
+            del self._seen[oldest]
         self._seen[key] = now + self._ttl_s
         return True
 

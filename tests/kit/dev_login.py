@@ -59,7 +59,7 @@ class DevBrowser:
         answer = self._get(url)
         url, form = self._form_of(url, answer.body.decode())
         answer = self._get(url, {**form, "logout": "yes"})
-        where = urljoin(url, answer.headers["Location"] or "")
+        where: str = urljoin(url, answer.headers["Location"] or "")
         if not where.startswith(back):
             raise ConnectionError(f"the logout leads to {where}: {answer.status}")
         return where

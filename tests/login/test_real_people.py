@@ -11,7 +11,10 @@ from urllib.parse import parse_qs, parse_qsl, quote, urlsplit
 
 import pytest
 
+from proxy.gate.ask import REFUSED, VerifyJwt
 from proxy.gate.providers import OidcLogin
+from proxy.gate.snapshot import JwtIssuer
+from proxy.login.jwt import JwtVerifier
 from proxy.login.oidc import OidcProvider
 from proxy.login.people import LoggedOut, Person, Refused
 from proxy.login.provider import ProviderError
@@ -204,6 +207,24 @@ def test_o14_an_id_token_logs_nobody_out(people):
         return await login.read_logout_token(person.id_token, time.time())
 
     assert isinstance(play(login, act), Refused)
+
+
+@pytest.mark.parametrize("audience", ["promgate", "urn:promgate"])
+def test_o16_an_id_token_is_no_bearer_token(people, audience):
+    """O16: of the login or of a refresh, also where an operator took the client_id for the API's audience."""
+    login = OidcProvider(written(people))
+
+    async def act():
+        first = await log_in(login, "carol")
+        second = await login.refresh(first, time.time())
+        assert second.id_token != first.id_token
+        verifier = JwtVerifier([JwtIssuer(people.base, audience)])
+        try:
+            return [await verifier.verify(VerifyJwt(one.id_token.encode())) for one in (first, second)]
+        finally:
+            verifier.close()
+
+    assert play(login, act) == [REFUSED, REFUSED]
 
 
 # oauth2-mock-server: a public client, and ID tokens as they are asked for
