@@ -54,7 +54,7 @@ async def following(path: Path) -> AsyncIterator[tuple[Reload, list[str]]]:
     reload = Reload(load(path), poll_s=POLL_S)
     running = asyncio.create_task(reload.run(take))
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             yield reload, taken
     finally:
         running.cancel()

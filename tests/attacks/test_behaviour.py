@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from tests.attacks.case import Steps
 
-SWEEP_S = 1.0  # deadlines are kept to within this
+SWEEP_S = 5.0  # deadlines are kept to within a tenth of this, and the machine may be busy
 CLOSE: Steps = (Act.CLOSE,)
 SLOW_BODY = b"x" * 100_000
 
@@ -38,7 +38,7 @@ def get(path: str) -> bytes:
 def seconds_until_closed(client: Client) -> float:
     """How long the relay takes to end a connection on which nothing is sent or awaited any more."""
     began = monotonic()
-    while client.receive(deadline_s=10.0):
+    while client.receive(deadline_s=20.0):
         pass
     return monotonic() - began
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 #: How long a program may take to answer, on a machine that is busy with other tests.
-START_TIMEOUT_S = 30.0
-STOP_TIMEOUT_S = 10.0
+START_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 20.0
 
 #: Starts a program that the kernel kills when the thread that started it dies. The shell looks for its parent once
 #: the wish is with the kernel: a parent that died before that would have left the program behind.

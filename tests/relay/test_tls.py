@@ -42,7 +42,7 @@ def run(request):
         async def watched():
             faults = []
             asyncio.get_running_loop().set_exception_handler(lambda _, what: faults.append(what))
-            await asyncio.wait_for(play(), 30)
+            await asyncio.wait_for(play(), 90)
             assert faults == []
 
         (asyncio.run if request.param == "asyncio" else uvloop.run)(watched())

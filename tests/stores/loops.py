@@ -16,7 +16,7 @@ def run(loop, main):
     """Run the coroutine function `main` to its end, and fail if it takes longer than a patient man would wait."""
 
     async def bounded():
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             return await main()
 
     with asyncio.Runner(loop_factory=loop) as runner:
