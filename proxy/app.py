@@ -44,7 +44,7 @@ from proxy.relay.finder import AnswerFinder
 from proxy.relay.judging import Judging
 from proxy.relay.listener import Listeners
 from proxy.relay.reach import Reach
-from proxy.relay.revoked import end_revoked
+from proxy.relay.revoked import end_revoked, end_sessions
 from proxy.relay.upstream_files import follow
 from proxy.reload import Reload
 from proxy.stores.nudge import serve_nudges, socket_beside
@@ -56,7 +56,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from proxy.config.read import Loaded
+    from proxy.console.login import Door
     from proxy.gate.snapshot import Snapshot
+    from proxy.people import People
     from proxy.pki.groups import ServerContext
     from proxy.relay.pool import Pool
 
@@ -108,7 +110,9 @@ class App:
             stack.callback(passwords.close)
             stack.callback(self._jwts.close)
             stack.push_async_callback(self._introspector.aclose)
-            finder = AnswerFinder(watch, passwords, self._jwts, self._introspector)
+            people = await self._open_people(stack, snapshot)
+            sessions = None if people is None else people.keeper
+            finder = AnswerFinder(watch, passwords, self._jwts, self._introspector, sessions)
             relay = RelayContext(Gate(snapshot, self._memory), finder, observers.add)
             relay.clock = self._clock
             self._take(relay, snapshot)
@@ -120,7 +124,10 @@ class App:
                 watch.on_revoked = lambda token_ids: end_revoked(relay, token_ids)
             listeners = Listeners(relay, certificate and certificate[1])
             reach = Reach(lambda: self._checked(relay))
-            parts = Parts(relay, listeners, log, observers, certificate and certificate[0], reach, ledger)
+            parts = Parts(relay, listeners, log, observers, certificate and certificate[0], reach, ledger, people)
+            if people is not None:
+                people.keeper.on_ended = partial(_end_everywhere, parts)
+                in_background(stack, people.keeper.run())
             await self._open_telemetry(stack, parts)
             addresses = [(address.host, address.port) for address in settings.listen]
             await listeners.open(addresses, proxied=settings.proxy_protocol)
@@ -153,6 +160,17 @@ class App:
             _log.info("stopped, %d connections cut", cut)
         return 0
 
+    async def _open_people(self, stack: contextlib.AsyncExitStack, snapshot: Snapshot) -> People | None:
+        """Those who log in, where there is a way."""
+        if snapshot.sessions is None:
+            return None
+        from proxy.people import People  # noqa: PLC0415 - not paid for where nobody logs in
+
+        people = People(self._memory, self._loaded.settings.store, self._clock.now)
+        stack.push_async_callback(people.aclose)
+        await people.start(snapshot)
+        return people
+
     async def _open_console(self, stack: contextlib.AsyncExitStack, parts: Parts) -> None:
         """The control plane, where a route leads to it: on the public listener, or behind a gate of its own."""
         snapshot, address = parts.relay.gate.snapshot, self._loaded.settings.console_listen
@@ -161,6 +179,7 @@ class App:
         from proxy.console.control import ControlPlane, Windows  # noqa: PLC0415 - not paid for where it is not used
 
         book, now = self._memory.book, parts.relay.clock.now
+        judging = Judging(parts.relay)
         windows = Windows(
             prefix=self._loaded.settings.control_prefix,
             routes=lambda: parts.relay.gate.snapshot.routes,
@@ -170,7 +189,8 @@ class App:
             reload=self._reload.now,
             desk=lambda asked: None if parts.desk is None else parts.desk.desk(asked),
             renew=parts.desk.renewing.answer if parts.desk is not None else None,
-            judging=Judging(parts.relay),
+            judging=judging,
+            door=None if parts.people is None else _door(parts, parts.people, judging),
         )
         plane = ControlPlane(windows)
         parts.relay.internal.serve = await plane.start()
@@ -240,6 +260,8 @@ class App:
                 yield from parts.ledger.senders.samples(self._memory.book, now, is_writable=is_writable)
         if parts.desk is not None:
             yield from parts.desk.samples()
+        if parts.people is not None:
+            yield from parts.people.samples()
         if self._trail is not None:
             yield from self._trail.samples()
         yield Sample(metrics.RELOAD_SUCCESSFUL, not self._reload.failed)
@@ -280,6 +302,8 @@ class App:
         relay.gate = gate
         if parts.desk is not None:
             parts.desk.rules = loaded.snapshot.token_rules
+        if parts.people is not None:
+            parts.people.take(loaded.snapshot)
         if parts.redirect is not None:
             parts.redirect.relay.gate = RedirectGate(loaded.snapshot)
         if parts.console is not None:
@@ -290,6 +314,8 @@ class App:
             for field, key in _NEED_RESTART.items()
             if getattr(loaded.settings, field) != getattr(self._loaded.settings, field)
         ]
+        if parts.people is None and loaded.snapshot.sessions is not None:
+            kept.append("oauth2")
         waits = f"; {', '.join(kept)}: not before a restart" if kept else ""
         for warning in loaded.warnings:
             _log.warning("%s", warning)
@@ -309,6 +335,25 @@ class App:
             for pool in map(relay.pools.__getitem__, (route.upstream, *route.spares))
             if pool.upstream != CONTROL and (all_of_them or route.spares or pool.upstream.health_path)
         ]
+
+
+def _door(parts: Parts, people: People, judging: Judging) -> Door:
+    from proxy.console.login import Door  # noqa: PLC0415 - not paid for where nobody logs in
+
+    return Door(
+        snapshot=lambda: parts.relay.gate.snapshot,
+        providers=lambda: people.providers,
+        keeper=people.keeper,
+        seal=people.seal,
+        judging=judging,
+        now=parts.relay.clock.now,
+    )
+
+
+def _end_everywhere(parts: Parts, digests: frozenset[str]) -> None:
+    """Whatever these sessions have open, on each listener."""
+    for each in parts.every_listener:
+        end_sessions(each.relay, digests)
 
 
 def run(loaded: Loaded) -> int:

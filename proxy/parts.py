@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from proxy.gate.snapshot import Snapshot
     from proxy.observe.access_log import AccessLog
     from proxy.observe.observers import Observers
+    from proxy.people import People
     from proxy.pki.certificates import Certificates
     from proxy.pki.groups import ServerContext
     from proxy.relay.context import RelayContext
@@ -58,6 +59,7 @@ class Parts:
     certificate: Certificates | None
     reach: Reach
     ledger: Ledger | None
+    people: People | None
     listening: bool = False
     redirect: Listeners | None = None
     desk: ServerDesk | None = None

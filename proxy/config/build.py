@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from proxy.config import canary, delivery, files, identities, issuers, routes, schedule
-from proxy.config.control import build_console, build_renew
+from proxy.config.control import build_console, build_login, build_renew, build_sessions
 from proxy.config.forward_auth import build_forward_auth
 from proxy.config.people import build_people, build_session_times
 from proxy.config.problem import printable
@@ -40,7 +40,7 @@ def build(config: Config, report: Report, path: Path, *, open_files: bool) -> tu
     users = build_users(config, report)
     roles = identities.build_roles(config, users, report)
     console = build_console(config, report)
-    own = (*(console.routes if console.listen is None else ()), *build_renew(config))
+    own = (*(console.routes if console.listen is None else ()), *build_renew(config), *build_login(config))
     own += build_forward_auth(config, report)
     built = routes.build_routes(config, report, base, open_files=open_files)
     snapshot = Snapshot(
@@ -54,6 +54,7 @@ def build(config: Config, report: Report, path: Path, *, open_files: bool) -> tu
         bounds=_build_bounds(config),
         trusted_proxies=_build_proxies(config, report),
         external_url=config.external_url or "",
+        sessions=build_sessions(config),
         hsts=_build_hsts(config, report),
         jwt_issuers=issuers.build_issuers(config, roles, report, base) if open_files else (),
         introspection=issuers.build_introspection(config, roles, report, base, open_files=open_files),

@@ -12,7 +12,9 @@ from urllib.parse import urlsplit
 from proxy.config.shape import ListOf, Section, choice, option
 from proxy.config.units import is_loopback
 from proxy.config.words import ADDRESS, HOST, NAME, SWITCH
+from proxy.gate.session import SessionRules
 from proxy.gate.snapshot import CONTROL, RateLimit, Route, Rule, Telling, Way
+from proxy.wire.cookies import PLAIN_SESSION, SECURE_SESSION
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -26,6 +28,8 @@ _READING = frozenset({b"GET", b"HEAD"})
 _MAX_BODY_BYTES = 64 * 1024
 #: A person, or a pipeline; whoever asks faster is neither.
 _RATE = RateLimit(rate=10, interval_s=1.0, burst=40)
+#: By address. A login takes some five requests, and behind one address there may be a whole office.
+_LOGIN_RATE = RateLimit(rate=20, interval_s=1.0, burst=100, by_identity=False)
 _TELLING = Telling(identity=True, quoted=True)
 
 
@@ -96,6 +100,41 @@ def build_renew(config: Config) -> tuple[Route, ...]:
     )
 
 
+def build_login(config: Config) -> tuple[Route, ...]:
+    """Where people log in and out. Anybody may come there, and each address only so often."""
+    if not config.oauth2:
+        return ()
+    prefix = config.control_prefix.rstrip("/")
+    named = () if config.console is None else config.console.hosts
+    own = {(urlsplit(config.external_url).hostname or "").encode()} if config.external_url else set()
+    taken = {"login": _READING | {b"POST"}, "callback": _READING, "logout": _READING | {b"POST"}}
+    return tuple(
+        Route(
+            f"promgate:{name}",
+            f"{prefix}/{name}",
+            CONTROL,
+            # Whoever has a session is known by it, and whoever has none is anyone.
+            ways=frozenset({Way.NONE, Way.OAUTH2}),
+            rules=(Rule("anyone"),),
+            methods=methods,
+            rate_limit=_LOGIN_RATE,
+            max_body_bytes=_MAX_BODY_BYTES,
+            telling=_TELLING,
+            only_hosts=frozenset(own.union(named)),
+        )
+        for name, methods in taken.items()
+    )
+
+
+def build_sessions(config: Config) -> SessionRules | None:
+    """How a session is known, and where its browser logs in; None where nobody can."""
+    if not config.oauth2:
+        return None
+    origin = config.external_url or ""
+    cookie = SECURE_SESSION if origin.startswith("https://") else PLAIN_SESSION
+    return SessionRules(cookie, f"{origin}{config.control_prefix.rstrip('/')}/login")
+
+
 def reserved_by(config: Config) -> tuple[str, ...]:
     """Names of promgate's own, exact and below: no route may take them (the rest of /-/ is Prometheus' as well)."""
     prefix = config.control_prefix.rstrip("/")
@@ -149,13 +188,15 @@ def _configured_ways(config: Config) -> Iterable[str]:
     tls = config.tls_server_config
     if tls is not None and tls.client_auth_type != "NoClientCert":
         yield "client_cert"
-    if config.oauth2:
+    if config.oauth2 and (config.console is None or config.console.listen is None):
         yield "oauth2"
 
 
 def _check_listen(config: Config, report: Report) -> None:
     address = config.console.listen if config.console is not None else None
     at = "console.listen"
+    if address is not None and config.console is not None and "oauth2" in config.console.auth and report.is_sound(at):
+        report.problem(at, "people log in at external_url and come back there; take oauth2 from console.auth")
     if address is None or not report.is_sound(at, "listen", "tls_server_config"):
         return
     if address in config.listen and address.port != 0:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from proxy.config import access
 from proxy.config.control import reserved_by
@@ -185,7 +186,11 @@ def _check_people(written: RouteOf, config: Config, report: Report) -> None:
     at = f"{written.at}.auth"
     if not config.oauth2 and report.was_read("oauth2"):
         report.problem(at, "oauth2 needs a provider under oauth2: where are people to log in?")
-    elif written.kind == "remote_write" and report.is_sound(f"{written.at}.kind"):
+    elif written.host and config.external_url and report.is_sound("external_url", f"{written.at}.host"):
+        there = (urlsplit(config.external_url).hostname or "").encode()
+        if there not in written.host:
+            report.warning(f"{written.at}.host", "people log in at external_url and come back there, not to this host")
+    if written.kind == "remote_write" and report.is_sound(f"{written.at}.kind"):
         report.problem(at, "senders cannot log in: on a route of kind remote_write oauth2 lets nobody in")
 
 

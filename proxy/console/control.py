@@ -23,6 +23,7 @@ from proxy.tokens.renewal import Caller
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+    from proxy.console.login import Door
     from proxy.desk.desk import Desk
     from proxy.gate.snapshot import Route
     from proxy.relay.judging import Judging
@@ -50,7 +51,7 @@ class Windows:
     `reload` reads the configuration now; what keeps it from being taken, nothing when it serves. `desk` makes the desk
     of the moment for who asks, None where there is no token store. `renew` is asked with a token's name and id and who
     shows it, in a thread: status, body, its type, and Retry-After (0: none). `judging` is the gate's word on a form's
-    password.
+    password. `door` is where people log in; None: nowhere.
     """
 
     prefix: str
@@ -62,6 +63,7 @@ class Windows:
     desk: Callable[[Asked], Desk | None]
     renew: Callable[[str, str, Caller], tuple[int, bytes, str, int]] | None = None
     judging: Judging | None = None
+    door: Door | None = None
 
 
 class ControlPlane:
@@ -82,6 +84,10 @@ class ControlPlane:
         app.router.add_route("*", f"{prefix}/reload", self._reload)
         app.router.add_post(f"{prefix}/api/v1/renew", self._renew)
         Api(self._windows.desk).add_to(app.router, f"{prefix}/api/v1")
+        if self._windows.door is not None:
+            from proxy.console.login import LoginPages  # noqa: PLC0415 - not paid for where nobody logs in
+
+            LoginPages(self._windows.door, prefix, self._style).add_to(app.router)
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
         await self._runner.setup()
         server = self._runner.server
@@ -96,7 +102,8 @@ class ControlPlane:
         windows, asker = self._windows, read_asker(request.headers)
         tokens = windows.tokens() if "admin" in asker.roles else None
         seen = Seen(asker, windows.routes(), windows.missing(), tokens, __version__, windows.now())
-        text = render_overview(seen, f"{windows.prefix}/console/style.css")
+        logout = f"{windows.prefix}/logout" if asker.session else ""
+        text = render_overview(seen, f"{windows.prefix}/console/style.css", logout)
         return web.Response(text=text, content_type="text/html")
 
     async def _sheet(self, _: web.Request) -> web.Response:

@@ -42,6 +42,11 @@ def page(title: str, style: str, *content: Content) -> str:
     return f"<!doctype html>\n{tag('html', head, tag('body', *content), lang='en')}\n"
 
 
+def logout_form(logout: str) -> Markup:
+    """A button: what changes something is never a link."""
+    return tag("form", tag("button", "Log out", type="submit"), method="post", action=logout)
+
+
 def _inside(content: Content) -> str:
     if isinstance(content, Markup):
         return content

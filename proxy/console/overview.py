@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from proxy.console.html import page, tag
+from proxy.console.html import logout_form, page, tag
 from proxy.gate.snapshot import CONTROL
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ class Seen(NamedTuple):
     now: float
 
 
-def render_overview(seen: Seen, style: str) -> str:
-    """The whole page."""
+def render_overview(seen: Seen, style: str, logout: str = "") -> str:
+    """The whole page. `logout` is where somebody with a session ends it."""
     asker = seen.asker
     who = [("Identity", asker.identity), ("Known by", _WAYS.get(asker.way, asker.way))]
     who += [("Token", asker.token_id)] if asker.token_id else []
@@ -39,7 +39,12 @@ def render_overview(seen: Seen, style: str) -> str:
         tag("header", tag("h1", "promgate"), _readiness(seen.missing)),
         tag(
             "main",
-            tag("section", tag("h2", "You"), tag("dl", *(pair for name, value in who for pair in _pair(name, value)))),
+            tag(
+                "section",
+                tag("h2", "You"),
+                tag("dl", *(pair for name, value in who for pair in _pair(name, value))),
+                logout_form(logout) if logout else [],
+            ),
             tag("section", tag("h2", "What you may do"), _routes(seen)),
             [] if seen.tokens is None else tag("section", tag("h2", "Tokens"), _tokens(seen.tokens, seen.now)),
         ),
@@ -55,6 +60,7 @@ _WAYS = {
     "write_token": "a write token",
     "jwt": "a signed token (JWT)",
     "client_cert": "a client certificate",
+    "oauth2": "a login",
 }
 
 

@@ -1,8 +1,8 @@
-"""The key ring that seals what a login under way keeps in the browser (Fernet: AES-128-CBC and HMAC-SHA-256).
+"""The key ring that seals what a login under way keeps in the browser, and what a session's provider is asked with.
 
-The first key signs, all verify. A key signs for a day and verifies for as long as a login may be under way after that;
-so it is rotated as a token is, and nobody's login breaks. The ring is a file of this machine's alone, shared by the
-processes that have it; without one it is this process's.
+(Fernet: AES-128-CBC and HMAC-SHA-256.) The first key signs, all verify. A key signs for a day and verifies for as long
+as what it sealed may be wanted after that; so it is rotated as a token is, and nobody's login breaks. The ring is a
+file of this machine's alone, shared by the processes that have it; without one it is this process's.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _log = logging.getLogger("promgate.login")
 
 ROTATE_AFTER_S: Final = 86400.0
 #: A key that signs no more may have signed just before, by another process whose clock is another.
-_VERIFIES_S: Final = LOGIN_TTL_S + 120.0
+_SPARE_S: Final = 120.0
 _MAX_FILE_BYTES: Final = 64 * 1024
 #: Of a cookie (RFC 6265 6.1); what is longer was not sealed here.
-_MAX_TEXT: Final = 4096
+MAX_COOKIE_BYTES: Final = 4096
 _EVERYBODY: Final = 0o007
 
 
@@ -49,10 +49,15 @@ def keys_beside(store: Path) -> Path:
 
 
 class Seal:
-    """`file` None: the ring lives and ends with this process, and so do logins under way."""
+    """`file` None: the ring lives and ends with this process, and so do logins under way.
 
-    def __init__(self, file: Path | None = None) -> None:
-        self._file = file
+    What it seals is good for `lives_s`, and has no more than `max_text` characters when it is sealed.
+    """
+
+    def __init__(
+        self, file: Path | None = None, *, lives_s: float = LOGIN_TTL_S, max_text: int = MAX_COOKIE_BYTES
+    ) -> None:
+        self._file, self._lives_s, self._max_text = file, lives_s, max_text
         self._keys: list[_Key] = []
         self._ring: MultiFernet | None = None
         self._mark: tuple[int, int, int] | None = None
@@ -70,7 +75,7 @@ class Seal:
             raise SealError(f"{self._file}: the keys of logins cannot be kept: {error.strerror or error}") from error
 
     def seal(self, memory: Mapping[str, str], now: float) -> str:
-        """`memory` as a text of base64url, good for ten minutes. Raises SealError where there is no ring yet."""
+        """`memory` as a text of base64url, good for its time. Raises SealError where there is no ring yet."""
         try:
             self.prepare(now)
         except SealError as error:
@@ -82,8 +87,8 @@ class Seal:
         return self._ring.encrypt_at_time(text.encode(), int(now)).decode()
 
     def open(self, text: str, now: float) -> Mapping[str, str]:
-        """What was sealed; empty for what was not, or not within ten minutes."""
-        if not text.isascii() or len(text) > _MAX_TEXT:
+        """What was sealed; empty for what was not, or too long ago."""
+        if not text.isascii() or len(text) > self._max_text:
             return {}
         clear = self._opened(text, now)
         if clear is None and self._is_changed():
@@ -98,7 +103,7 @@ class Seal:
         from cryptography.fernet import InvalidToken  # noqa: PLC0415 - as in _use
 
         try:
-            return self._ring.decrypt_at_time(text, int(LOGIN_TTL_S), int(now))
+            return self._ring.decrypt_at_time(text, int(self._lives_s), int(now))
         except InvalidToken:
             return None
 
@@ -108,7 +113,7 @@ class Seal:
 
         before = self._keys
         superseded = [now, *(key.made_at for key in before)]
-        kept = [key for key, at in zip(before, superseded, strict=False) if now < at + _VERIFIES_S]
+        kept = [key for key, at in zip(before, superseded, strict=False) if now < at + self._lives_s + _SPARE_S]
         keys = [_Key(now, Fernet.generate_key().decode()), *kept]
         if self._file is not None:
             self._write(self._file, keys)

@@ -51,6 +51,7 @@ _TAIL = """
 - `result` of a TLS handshake: `completed`, `failed`, `expired`, `refused`.
 - `issuer`: the `issuer` of an entry of `jwt` whose keys are fetched. `result` of a fetch: `ok`, `failed`; of an
   introspection: `active`, `refused`, `failed`.
+- `provider`: the `name` of an entry of `oauth2`, or `password`. `result` of a login: `ok`, `refused`, `failed`.
 - `kind` of tokens: {kinds}; `state`: {states}.
 - `le`: {bounds} seconds.
 

@@ -150,6 +150,19 @@ INTROSPECTIONS = Metric(
     "not; it did not answer as it should (503).",
     ("result",),
 )
+LOGINS = Metric(
+    "promgate_logins_total",
+    "counter",
+    "Logins of people that have ended: with a session; refused by the provider, or by promgate; or failed, because the "
+    "provider or the store did not answer. A password has the provider `password`.",
+    ("provider", "result"),
+)
+SESSIONS = Metric("promgate_sessions", "gauge", "Sessions of people that memory holds; 10000 at the most.")
+SESSIONS_WRITABLE = Metric(
+    "promgate_sessions_writable",
+    "gauge",
+    "1 if the store of sessions worked last time; while it is 0, nobody can log in.",
+)
 RENEW_STRANGERS = Metric(
     "promgate_renew_strangers_total", "counter", "Times that somebody else than the sender came for a new token."
 )
@@ -190,6 +203,7 @@ METRICS = (
     STORE_GENERATION, STORE_READABLE, TOKENS, SENDERS, LEDGER_SIGHTINGS, LEDGER_DROPPED, LEDGER_WRITABLE,
     ROTATIONS, ROTATIONS_OPEN, ROTATIONS_OVERDUE, RENEW_STRANGERS, AUDIT_RECORDS, AUDIT_FAILURES, AUDIT_WRITABLE,
     KEY_FETCHES, KEY_AGE, INTROSPECTIONS,
+    LOGINS, SESSIONS, SESSIONS_WRITABLE,
     RELOAD_SUCCESSFUL, RELOAD_TIME,
     CERTIFICATE_END, CERTIFICATE_LOADS, CERTIFICATE_FAILED, LINES_LOST, BUILD,
 )  # fmt: skip

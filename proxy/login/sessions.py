@@ -1,0 +1,389 @@
+"""People's sessions: begun, found again, looked after and ended. The gate judges them; here is what takes time.
+
+Memory knows those that are alive, the store has all of them. One that has ended is out of memory before anything else
+happens, so that no request passes by it any more; a store that cannot be written is tried again. No session is lost to
+a provider or a store that is down, and none comes back that has ended here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from time import monotonic
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from proxy.gate.ask import ABSENT, BUSY, FOUND, REFUSED, UNREACHABLE, UNREADABLE
+from proxy.gate.people import People
+from proxy.gate.session import MAX_KNOWN, Session, SessionRecord, user_terms
+from proxy.login.people import Person, Refused
+from proxy.login.provider import ProviderError
+from proxy.tokens.ports import StoreError
+from proxy.tokens.secret import digest as digest_of
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
+
+    from proxy.gate.memory import Memory
+    from proxy.gate.session import SessionStore
+    from proxy.gate.snapshot import Snapshot
+    from proxy.login.people import LoggedOut, PeopleProvider
+    from proxy.login.seal import Seal
+
+T = TypeVar("T")
+_log = logging.getLogger("promgate.sessions")
+
+#: How often last sights are written, and how old one must be to be worth it.
+LOOK_S: Final = 10.0
+_COARSE_S: Final = 60.0
+_SWEEP_EACH_S: Final = 600.0
+#: A disk or a provider that takes longer has failed, for whoever waits.
+_STORE_TIMEOUT_S: Final = 3.0
+_MAX_WAIT_S: Final = 10.0
+_MAX_FLIGHTS: Final = 256
+#: After a failure nobody waits for another one: for this long the answer is known.
+_PAUSE_S: Final = 5.0
+#: As many of those that ended last as may still be on their way out of the store.
+_MAX_ENDED: Final = 10_000
+PASSWORD: Final = "password"  # noqa: S105 - how metrics call a login without a provider
+
+
+class SessionKeeper:
+    """`start`, then `run` in the background; `take` what was reloaded; `aclose`.
+
+    `open_store` opens it, and may be asked again after a StoreError. `on_ended` is told the digests, in hex, of those
+    that have ended just now.
+    """
+
+    def __init__(
+        self,
+        memory: Memory,
+        open_store: Callable[[], SessionStore],
+        seal: Seal,
+        clock: Callable[[], float],
+        at: Callable[[], float] = monotonic,
+    ) -> None:
+        self._memory, self._known = memory, memory.sessions
+        self._open_store, self._seal = open_store, seal
+        self._clock, self._at = clock, at
+        self._people: People | None = None
+        self._snapshot: Snapshot | None = None
+        self._providers: Mapping[str, PeopleProvider] = {}
+        self._store: SessionStore | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="sessions")
+        self._flights: dict[tuple[str, bytes], asyncio.Task[str]] = {}
+        self._paused: dict[str, float] = {}
+        #: Ended here. Those with True are not out of the store yet.
+        self._ended: dict[bytes, bool] = {}
+        #: Renewed, and not in the store yet.
+        self._unwritten: dict[bytes, SessionRecord] = {}
+        self._swept_at = at()
+        self.trouble: StoreError | None = None
+        #: Of logins, by the name of the provider and what came of them: ok, refused or failed.
+        self.counts: Counter[tuple[str, str]] = Counter()
+        self.on_ended: Callable[[frozenset[str]], None] = lambda _: None
+
+    def take(self, snapshot: Snapshot, providers: Mapping[str, PeopleProvider]) -> None:
+        """Go by this configuration. What it does not bear any more ends, with all that is open of it."""
+        self._snapshot, self._providers = snapshot, providers
+        self._people = People(snapshot, self._memory)
+        self._drop_dead()
+
+    async def start(self) -> None:
+        """Know those again that were seen last. A store that cannot be opened is logged, and tried again."""
+        try:
+            records = await self._in_store(lambda store: store.load(MAX_KNOWN))
+        except StoreError:
+            return
+        for record in reversed(records):  # the first to make room for others is the one that was seen first
+            self._known.put(record.session, record.seen_at)
+        self._drop_dead()
+
+    async def run(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_S)
+            self._drop_dead()
+            await self._write_soon()
+
+    async def flush(self) -> None:
+        """Write what waits to be written. Raises StoreError."""
+        ended = [digest for digest, waits in self._ended.items() if waits]
+        renewed = list(self._unwritten.values())
+        seen = {one.session.digest: one for one in self._known if one.seen_at >= one.kept_at + _COARSE_S}
+        times = {digest: one.seen_at for digest, one in seen.items()}
+        sweeps = self._at() >= self._swept_at + _SWEEP_EACH_S
+        if not (ended or renewed or times or sweeps):
+            return
+
+        def write(store: SessionStore) -> None:
+            for record in renewed:
+                store.put(record)
+            if times:
+                store.touch(times)
+            if ended:
+                store.end(ended)
+            if sweeps and self._snapshot is not None:
+                now, limits = self._clock(), self._snapshot.session_times
+                store.sweep(now - limits.absolute_s, now - limits.idle_s - _COARSE_S)
+
+        await self._in_store(write)
+        for record in renewed:
+            if self._unwritten.get(record.session.digest) is record:
+                del self._unwritten[record.session.digest]
+        self._ended.update(dict.fromkeys(ended, False))
+        for digest, at in times.items():
+            seen[digest].kept_at = at
+        if sweeps:
+            self._swept_at = self._at()
+
+    async def aclose(self) -> None:
+        """A last write. A disk that hangs is not waited for."""
+        for flight in list(self._flights.values()):
+            flight.cancel()
+        await asyncio.gather(*self._flights.values(), return_exceptions=True)
+        for one in self._known:
+            one.kept_at = min(one.kept_at, one.seen_at - _COARSE_S)
+        with contextlib.suppress(StoreError):
+            await self.flush()
+        if self._store is not None and self.trouble is None:
+            self._thread.submit(self._store.close)
+        self._thread.shutdown(wait=self.trouble is None)
+
+    # logging in and out
+
+    async def begin(self, person: Person, before: str = "") -> str:
+        """The id for the browser of somebody whom a provider let in. StoreError, SealError: they are not logged in.
+
+        `before` is the digest, in hex, of the session that the browser showed: it ends, and its id with it.
+        """
+        terms = "" if self._people is None else self._people.terms_of(person.provider)
+        return await self._begin(_session_of(person, terms, self._clock()), self._sealed(person), before)
+
+    async def begin_with_password(self, name: str, before: str = "") -> str:
+        """As `begin`, for the user of a password that was right."""
+        hashes = () if self._snapshot is None else self._snapshot.users.get(name, ())
+        session = Session(b"", f"basic:{name}", "", user_terms(name, hashes), self._clock(), (f"basic:{name}",))
+        return await self._begin(session, "", before)
+
+    async def _begin(self, session: Session, sealed: str, before: str) -> str:
+        secret = secrets.token_urlsafe(32)
+        session = replace(session, digest=digest_of(secret.encode()))
+        record = SessionRecord(session, self._clock(), sealed)
+        await self._in_store(lambda store: store.put(record))
+        self._known.put(session, record.seen_at)
+        if before:
+            await self.end(before)
+        return secret
+
+    async def end(self, digest: str) -> Person | None:
+        """End the session of this digest, in hex; whom the provider knows it as, where it is to be told."""
+        key = bytes.fromhex(digest)
+        self._forget([key])
+        person = None
+        with contextlib.suppress(StoreError):
+            record = await self._in_store(lambda store: store.find(key))
+            person = None if record is None or not record.session.login else self._person_of(record)
+        await self._write_soon()
+        return person
+
+    async def end_by(self, login: str, out: LoggedOut) -> int:
+        """End what a provider says has ended; how many. StoreError: there may be more of them."""
+        subject, session = out.subject, out.provider_session
+        known = [one.session.digest for one in self._known if one.session.is_of(login, subject, session)]
+        await self._end(known)
+        kept = await self._in_store(lambda store: store.find_by(login, subject, session))
+        await self._end(kept)
+        return len({*known, *kept})
+
+    async def _end(self, digests: Iterable[bytes]) -> None:
+        self._forget(list(digests))
+        await self._write_soon()
+
+    def _forget(self, digests: list[bytes]) -> None:
+        """Nothing passes by them from here on, and nothing of theirs stays open."""
+        for digest in digests:
+            self._known.forget(digest)
+            self._unwritten.pop(digest, None)
+            self._ended[digest] = True
+        for digest in list(self._ended)[: max(0, len(self._ended) - _MAX_ENDED)]:
+            del self._ended[digest]
+        if digests:
+            self.on_ended(frozenset(digest.hex() for digest in digests))
+
+    async def _write_soon(self) -> None:
+        """Now, if the store takes it; it is logged if not, and tried again."""
+        with contextlib.suppress(StoreError):
+            await self.flush()
+
+    def _drop_dead(self) -> None:
+        """What has ended by itself needs no memory, and nothing of it stays open."""
+        if self._people is None:
+            return
+        now = self._clock()
+        dead = [one.session.digest for one in self._known if not self._people.is_alive(one, now)]
+        for digest in dead:
+            self._known.forget(digest)
+        if dead:
+            self.on_ended(frozenset(digest.hex() for digest in dead))
+
+    # the gate's questions
+
+    async def find(self, digest: bytes) -> str:
+        """FOUND, ABSENT, UNREADABLE or BUSY."""
+        return await self._in_one_flight("find", digest, self._find, UNREADABLE)
+
+    async def refresh(self, digest: bytes) -> str:
+        """FOUND, REFUSED, UNREACHABLE or BUSY."""
+        return await self._in_one_flight("refresh", digest, self._refresh, UNREACHABLE)
+
+    async def _in_one_flight(
+        self, kind: str, digest: bytes, ask: Callable[[bytes], Awaitable[str]], late: str
+    ) -> str:
+        """However many ask, one goes; who leaves does not end it for the others."""
+
+        async def go() -> str:
+            return await ask(digest)
+
+        flight = self._flights.get((kind, digest))
+        if flight is None:
+            if len(self._flights) >= _MAX_FLIGHTS:
+                return BUSY
+            flight = self._flights[kind, digest] = asyncio.create_task(go())
+            flight.add_done_callback(lambda _: self._flights.pop((kind, digest), None))
+        try:
+            async with asyncio.timeout(_MAX_WAIT_S):
+                return await asyncio.shield(flight)
+        except TimeoutError:
+            return late
+
+    async def _find(self, digest: bytes) -> str:
+        try:
+            record = await self._in_store(lambda store: store.find(digest))
+        except StoreError:
+            return UNREADABLE
+        if record is None or digest in self._ended:
+            return ABSENT
+        self._known.put(record.session, record.seen_at)
+        return FOUND
+
+    async def _refresh(self, digest: bytes) -> str:
+        live = self._known.find(digest)
+        if live is None:
+            return REFUSED
+        session = live.session
+        if self._clock() < session.fresh_until:
+            return FOUND
+        if self._at() < self._paused.get(session.login, 0.0):
+            return UNREACHABLE
+        try:
+            record = self._unwritten.get(digest) or await self._in_store(lambda store: store.find(digest))
+        except StoreError:
+            return UNREACHABLE
+        provider = self._providers.get(session.login)
+        person = None if record is None else self._person_of(record)
+        if provider is None or person is None:
+            await self._end([digest])
+            return REFUSED
+        try:
+            fresh = await provider.refresh(person, self._clock())
+        except ProviderError as error:
+            if session.login not in self._paused:
+                _log.error("%s does not say whether people may stay, so they do for now: %s", provider.name, error)
+            self._paused[session.login] = self._at() + _PAUSE_S
+            return UNREACHABLE
+        if self._paused.pop(session.login, None) is not None:
+            _log.info("%s says again whether people may stay", provider.name)
+        return await self._renew(live.session, fresh, live.seen_at)
+
+    async def _renew(self, session: Session, fresh: Person | Refused, seen_at: float) -> str:
+        if session.digest in self._ended:
+            return REFUSED
+        if isinstance(fresh, Refused) or fresh.subject != session.subject:
+            why = fresh.reason if isinstance(fresh, Refused) else "it is somebody else by now"
+            _log.info("%s is logged out: %s: %s", ascii(session.name), session.login, ascii(why))
+            await self._end([session.digest])
+            return REFUSED
+        renewed = replace(
+            _session_of(fresh, session.terms, session.began_at),
+            digest=session.digest,
+            provider_session=fresh.provider_session or session.provider_session,
+        )
+        self._known.put(renewed, seen_at)
+        # The provider may have taken the old refresh token back by now: this one must not get lost.
+        self._unwritten[session.digest] = SessionRecord(renewed, seen_at, self._sealed(fresh))
+        await self._write_soon()
+        return FOUND
+
+    @property
+    def alive(self) -> int:
+        """How many memory holds."""
+        return len(self._known)
+
+    def count(self, login: str, result: str) -> None:
+        """A login has ended: `ok`, `refused` or `failed`."""
+        self.counts[login or PASSWORD, result] += 1
+
+    # inside
+
+    def _sealed(self, person: Person) -> str:
+        secrets_of = {"refresh_token": person.refresh_token, "id_token": person.id_token}
+        return self._seal.seal(secrets_of, self._clock())
+
+    def _person_of(self, record: SessionRecord) -> Person | None:
+        """None: it was sealed by a key that is gone."""
+        opened = self._seal.open(record.sealed, self._clock())
+        s = record.session
+        if not opened:
+            return None
+        return Person(
+            s.login, s.name, s.subject, s.granted, s.provider_session, opened["refresh_token"], opened["id_token"],
+            s.fresh_until,
+        )  # fmt: skip
+
+    async def _in_store(self, work: Callable[[SessionStore], T]) -> T:
+        """Off the loop, one after another, in a store that is opened anew after it failed."""
+
+        def run() -> T:
+            if self._store is None:
+                self._store = self._open_store()
+            return work(self._store)
+
+        try:
+            async with asyncio.timeout(_STORE_TIMEOUT_S):
+                done = await asyncio.get_running_loop().run_in_executor(self._thread, run)
+        except TimeoutError:
+            error = StoreError(f"the store of sessions did not answer within {_STORE_TIMEOUT_S:.0f} s")
+            self._note(error)
+            raise error from None
+        except StoreError as error:
+            self._note(error)
+            self._thread.submit(self._let_go)
+            raise
+        self._note(None)
+        return done
+
+    def _let_go(self) -> None:
+        """Open it anew the next time: it may be another file then."""
+        store, self._store = self._store, None
+        if store is not None:
+            with contextlib.suppress(StoreError):
+                store.close()
+
+    def _note(self, trouble: StoreError | None) -> None:
+        """One line when it is lost, one when it is back."""
+        if trouble is not None and self.trouble is None:
+            _log.error("%s; sessions that are known go on, nobody can log in", trouble)
+        elif trouble is None and self.trouble is not None:
+            _log.info("the store of sessions works again")
+        self.trouble = trouble
+
+
+def _session_of(person: Person, terms: str, began_at: float) -> Session:
+    return Session(
+        b"", person.name, person.provider, terms, began_at, person.granted, person.subject, person.provider_session,
+        person.fresh_until,
+    )  # fmt: skip
