@@ -102,8 +102,11 @@ def links_of(page: bytes) -> list[str]:
 
 
 @contextmanager
-def people_site(directory: Path, **config: Any) -> Iterator[Site]:
-    """`config` is merged over: route /app for `viewer` (everybody of example.net, and ann by her password)."""
+def people_site(directory: Path, client: Mapping[str, Any] | None = None, **config: Any) -> Iterator[Site]:
+    """`client` is more of what the provider knows of promgate; `config` is merged over the usual one.
+
+    That is: /app, by password too, and /people, for `viewer` (all of example.net, and ann) and `admin` (group sre).
+    """
     port = free_port()
     base = f"https://127.0.0.1:{port}"
     seen: list[Request] = []
@@ -112,11 +115,12 @@ def people_site(directory: Path, **config: Any) -> Iterator[Site]:
         seen.append(request)
         return Reply(200, b"the page", "text/html")
 
-    client = {
+    own = {
         "redirect_uris": [f"{base}/-/callback/corp"],
         "post_logout_redirect_uris": [f"{base}/-/logout"],
+        **(client or {}),
     }
-    with HttpServer(answer) as upstream, PeopleProvider(directory / "provider", **client) as provider:
+    with HttpServer(answer) as upstream, PeopleProvider(directory / "provider", **own) as provider:
         write_private(directory / "promgate" / "users", htpasswd("ann"))
         write_private(directory / "promgate" / "client.secret", "promgate-secret")
         login = {
