@@ -72,8 +72,8 @@ class LoginPages:
         login, logout, style = self._places
         router.add_get(login, self._show)
         router.add_post(login, self._take_password)
-        router.add_get(login + "/{name}", self._begin)
-        router.add_get(f"{self._prefix}/callback/{{name}}", self._finish)
+        router.add_get(login + "/{name}", self._begin, allow_head=False)
+        router.add_get(f"{self._prefix}/callback/{{name}}", self._finish, allow_head=False)
         router.add_get(style, self._sheet)
         router.add_get(logout, self._show_logout)
         router.add_post(logout, self._leave)
