@@ -10,7 +10,10 @@ if TYPE_CHECKING:
 
 
 class Asker(NamedTuple):
-    """`address` is the client's, as limits and the access log see it. `session` is the digest of a person's, in hex."""
+    """`address` is the client's, as limits and the access log see it. `session` is the digest of a person's, in hex.
+
+    `certificate`: its name, where one was shown beside the credential.
+    """
 
     identity: str
     way: str
@@ -18,6 +21,7 @@ class Asker(NamedTuple):
     token_id: str
     address: str
     session: str = ""
+    certificate: str = ""
 
 
 def read_asker(headers: Mapping[str, str]) -> Asker:
@@ -30,4 +34,5 @@ def read_asker(headers: Mapping[str, str]) -> Asker:
         headers.get("X-Promgate-Token-Id", ""),
         headers.get("X-Forwarded-For", "").partition(",")[0],
         headers.get("X-Promgate-Session", ""),
+        unquote(headers.get("X-Promgate-Certificate", "")),
     )

@@ -122,7 +122,7 @@ class ControlPlane:
         asker = read_asker(request.headers)
         if self._windows.renew is None:
             raise web.HTTPNotFound
-        caller = Caller(asker.address, request.headers.get("User-Agent", ""))
+        caller = Caller(asker.address, request.headers.get("User-Agent", ""), asker.certificate)
         name = asker.identity.removeprefix("token:")
         status, body, kind, after = await asyncio.to_thread(self._windows.renew, name, asker.token_id, caller)
         headers = {"Retry-After": str(after)} if after else {}

@@ -44,7 +44,8 @@ class Answer:
 class Request:
     """What is asked. `url` is http or https with a host; its query goes along.
 
-    `server_name`: what the certificate must stand for, and what Host says; empty: the host of `url`.
+    `server_name`: what the certificate must stand for, and what Host says; empty: the host of `url`. `cert_file` and
+    `key_file`: a certificate of our own, read anew for each request.
     """
 
     method: str
@@ -53,6 +54,8 @@ class Request:
     body: bytes = b""
     ca_file: str = ""
     server_name: str = ""
+    cert_file: str = ""
+    key_file: str = ""
 
 
 def ask(request: Request, deadline_s: float) -> Answer:
@@ -123,6 +126,12 @@ def _secured(plain: socket.socket, request: Request, host: str) -> ssl.SSLSocket
         trust = ssl.create_default_context(cafile=request.ca_file or None)
     except OSError as error:
         raise NoAnswer("tls", f"{request.ca_file} cannot be read as certificates in PEM: {_reason(error)}") from error
+    if request.cert_file:
+        try:
+            # Without a password OpenSSL would ask the terminal for that of an encrypted key.
+            trust.load_cert_chain(request.cert_file, request.key_file or None, password="")
+        except OSError as error:
+            raise NoAnswer("tls", f"{request.cert_file} cannot be shown with its key: {_reason(error)}") from error
     try:
         return trust.wrap_socket(plain, server_hostname=request.server_name or host)
     except ssl.SSLCertVerificationError as error:

@@ -55,7 +55,10 @@ class RenewError(Exception):
 
 
 class Renewer:
-    """Trades the token in `file` at the promgate of `url`, whose certificate is judged by `ca_file` or the system's."""
+    """Trades the token in `file` at the promgate of `url`, whose certificate is judged by `ca_file` or the system's.
+
+    `pair`: the files of a certificate of our own and of its key, to be known by; none, if they are empty.
+    """
 
     def __init__(
         self,
@@ -63,6 +66,7 @@ class Renewer:
         file: Path,
         ca_file: str = "",
         *,
+        pair: tuple[str, str] = ("", ""),
         agent: str = AGENT,
         send: Callable[[Request, float], Answer] = ask,
     ) -> None:
@@ -74,6 +78,7 @@ class Renewer:
         self._url = url.rstrip("/") + PATH
         self._file = file.absolute()
         self._ca_file = ca_file
+        self._pair = pair
         self._agent = agent
         self._send = send
 
@@ -107,7 +112,7 @@ class Renewer:
         """The successor of `held`; None if there is none to be had, or if `held` is it."""
         headers = {"Authorization": bearer(held), "User-Agent": self._agent, "Accept": "application/json"}
         try:
-            answer = self._send(Request("POST", self._url, headers, b"", self._ca_file), _DEADLINE_S)
+            answer = self._send(Request("POST", self._url, headers, b"", self._ca_file, "", *self._pair), _DEADLINE_S)
         except NoAnswer as error:
             raise RenewError(str(error), is_final=False) from error
         if answer.status == 204:

@@ -24,6 +24,11 @@ def quote(name: str) -> str:
     return _odd.sub(lambda found: b"%%%02X" % found[0][0], name.encode()).decode()
 
 
+def tell_certificate(name: str) -> bytes:
+    """The line for the certificate that a client showed beside its credential (quoted, as all that is `quoted`)."""
+    return f"X-Promgate-Certificate: {quote(name)}\r\n".encode()
+
+
 def tell(telling: Telling, identity: Identity, tenants: Mapping[str, str]) -> bytes | Reason:
     """The lines for `identity`, or the reason why it may not pass."""
     lines = ""

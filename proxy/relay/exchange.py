@@ -13,6 +13,7 @@ from proxy.gate.decision import Deny, Reason, Upgrade
 from proxy.gate.edits import upstream_head
 from proxy.gate.prefix import restore_location, strip_line
 from proxy.gate.snapshot import RouteKind
+from proxy.relay.certified import certificate_line
 from proxy.relay.report import report_exchange
 from proxy.wire.framing import ChunkedBody, LengthBody
 from proxy.wire.unlawful import Unlawful
@@ -288,6 +289,8 @@ class Exchange:
         line = strip_line(head.line, route.stripped) if route.stripped else head.line.sent
         if files is not None:
             told += files.line
+        if route.telling is not None and route.telling.quoted:
+            told += certificate_line(self.client, self._relay.clock.at(monotonic()))
         pieces = upstream_head(head, line, told, self.client.peer_lines)
         size = len(body)
         if 0 < size <= _JOINED_BYTES:

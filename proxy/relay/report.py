@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from proxy.gate.decision import Deny, Reason, Ruling
 from proxy.observe.outcome import Outcome
+from proxy.relay.certified import certificate_of
 
 if TYPE_CHECKING:
     from proxy.gate.decision import Forward, Local
@@ -36,7 +37,7 @@ def report_exchange(
             head.agent,
             exchange.bytes_in,
             exchange.bytes_out,
-            _certificate(exchange.client),
+            certificate_of(exchange.client),
             exchange.request_id,
         )
     )
@@ -53,7 +54,7 @@ def report_answer(
 ) -> None:
     """An outcome for a request that was answered here, or for the one that another proxy asked about."""
     route = identity = None
-    certificate = _certificate(client)
+    certificate = certificate_of(client)
     if isinstance(decision, (Deny, Ruling)):
         route, identity = decision.route, decision.identity
     if isinstance(decision, Ruling):
@@ -82,8 +83,3 @@ def report_answer(
 def report_bytes(relay: RelayContext, ip: str, reason: Reason, status: int, now: float) -> None:
     """An outcome for what never became a request."""
     relay.report(Outcome(relay.clock.at(now), 0.0, ip, b"", b"", status, reason, "", "", "", b"", 0, 0))
-
-
-def _certificate(client: ClientConnection) -> str:
-    shown = client.last_shown.certificate
-    return shown.names[0] if shown is not None and shown.names else ""

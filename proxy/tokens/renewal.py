@@ -49,7 +49,16 @@ class Caller:
 
     def __str__(self) -> str:
         family = "".join(char for char in self.agent.partition("/")[0][:64] if char.isprintable())
-        return " ".join(filter(None, (self.certificate, self.address, family)))
+        return " ".join(filter(None, (self._known_by, self.address, family)))
+
+    @property
+    def _known_by(self) -> str:
+        """One word, so that no name can look like another one with an address behind it."""
+        return self.certificate.replace("%", "%25").replace(" ", "%20")
+
+    def is_one_with(self, told: str) -> bool:
+        """Whether `told`, a Caller as text, is the same one: by its certificate, else by where it is."""
+        return told.partition(" ")[0] == self._known_by if self.certificate else told == str(self)
 
 
 def is_renewal(rotation: Rotation) -> bool:
@@ -106,7 +115,7 @@ def find_stranger(
 ) -> str | None:
     """Why `caller` is not the one sender of the name, as far as can be told; None if nothing speaks against it."""
     picked_up = [one.target.removeprefix(_PICKED_UP) for one in receipts if one.target.startswith(_PICKED_UP)]
-    if picked_up and str(caller) != picked_up[0]:
+    if picked_up and not caller.is_one_with(picked_up[0]):
         return f"{caller} came for the successor that {picked_up[0]} has picked up"
     seen = [
         one

@@ -29,7 +29,8 @@ READ_ONLY = {
 @on_a_loop
 async def test_it_is_told_who_asks_by_the_gate_alone(loop):
     async with control() as site:
-        for name in ("X-Promgate-Identity", "x-promgate-roles", "X-Promgate-Way", "X-Promgate-Token-Id"):
+        told = ("X-Promgate-Identity", "x-promgate-roles", "X-Promgate-Way", "X-Promgate-Token-Id")
+        for name in (*told, "X-Promgate-Certificate"):
             page = await site.ask("GET", "/-/console", BOB, **{name.replace("-", "_"): "admin"})
             assert page.status == 200
             assert ">basic:bob<" in page.text

@@ -294,3 +294,9 @@ def test_the_watching_command_renews_and_ends_on_sigterm(site):
         child.kill()
     assert (child.returncode, said) == (0, "promgate: the file holds the successor, and it is current\n")
     assert site.held() is TokenState.CURRENT
+
+
+def test_a_certificate_that_cannot_be_shown_is_named_and_tried_again(site, tmp_path):
+    with pytest.raises(RenewError, match=r"gone\.crt cannot be shown with its key: No such file") as refused:
+        site.renewer(pair=(str(tmp_path / "gone.crt"), str(tmp_path / "gone.key"))).look()
+    assert not refused.value.is_final

@@ -191,6 +191,26 @@ def test_a_certificate_counts_more_than_an_address(play, caller, is_let):
     assert isinstance(play.renew(caller=caller), Renewed if is_let else Stranger)
 
 
+@pytest.mark.parametrize(
+    ("again", "is_let"),
+    [
+        (Caller("10.0.0.9", "promgate-renew/2", "cert:CN=edge one"), True),
+        (Caller("10.0.0.9", "promgate-renew/1", "cert:CN=edge"), False),
+        (Caller("10.0.0.7", "promgate-renew/1", "cert:CN=edge%20one"), False),
+        (Caller("10.0.0.7", "promgate-renew/1"), False),
+    ],
+)
+def test_who_picked_up_by_a_certificate_is_known_by_it(play, again, is_let):
+    """A pod comes back with another address, between the pick-up and the receipt."""
+    play.stage.ledger.seen = ()
+    play.begin()
+    picked = play.renew(caller=Caller("10.0.0.7", "promgate-renew/1", "cert:CN=edge one"))
+    result = play.renew(picked.token_id, caller=again)
+    assert isinstance(result, Report if is_let else Stranger)
+    if is_let:
+        assert play.states()[picked.token_id] is TokenState.CURRENT
+
+
 def test_our_own_programs_are_no_senders(play):
     play.see("127.0.0.1", agent="promgate-canary")
     play.see("10.6.6.6", agent="promgate-renew/1.0")

@@ -16,7 +16,7 @@ from tests.kit.agent_site import AgentSite, agent_site
 from tests.kit.counter import losses, wait_stored
 from tests.kit.fetch import bearer, fetch
 from tests.kit.process import free_port
-from tests.kit.promgate import COMMAND, environment, run, token_id
+from tests.kit.promgate import COMMAND, deliver, environment, issue_client, run, token_id
 from tests.kit.wait import wait_for
 
 if TYPE_CHECKING:
@@ -51,25 +51,33 @@ def _renew(site: AgentSite, *more: str) -> list[str]:
     return ["token", "renew", *where, "--credentials-file", str(site.token_file), *more]
 
 
-def _ask_from(site: AgentSite, address: str, secret: str) -> tuple[int, bytes]:
+def _ask_from(site: AgentSite, address: str, secret: str, certificate: str = "") -> tuple[int, bytes]:
     """A pick-up by another machine: from another of the loopback's addresses."""
     trust = ssl.create_default_context(cafile=str(site.promgate.ca_file))
+    if certificate:
+        trust.load_cert_chain(*_pair(site, certificate))
     connection = http.client.HTTPSConnection(
         "127.0.0.1", site.promgate.port, timeout=30, context=trust, source_address=(address, 0)
     )
-    connection.request("POST", "/-/api/v1/renew", headers=bearer(secret))
+    agent = {"User-Agent": "promgate-renew/1"} if certificate else {}
+    connection.request("POST", "/-/api/v1/renew", headers=bearer(secret) | agent)
     answer = connection.getresponse()
     told = answer.status, answer.read()
     connection.close()
     return told
 
 
-def _is_known(site: AgentSite, address: str) -> bool:
+def _pair(site: AgentSite, name: str) -> tuple[str, str]:
+    certs = site.promgate.ca_file.parent
+    return f"{certs}/{name}.crt", f"{certs}/{name}.key"
+
+
+def _is_known(site: AgentSite, where: str, column: str = "address") -> bool:
     """Whether the ledger has the agent there."""
     ledger = site.promgate.config_file.with_name("promgate.db-ledger")
     with closing(sqlite3.connect(f"file:{ledger}?mode=ro", uri=True)) as opened:
-        found = opened.execute("SELECT 1 FROM sighting WHERE address = ? AND agent LIKE 'Prometheus%'", [address])
-        return found.fetchone() is not None
+        asked = f"SELECT 1 FROM sighting WHERE {column} = ? AND agent LIKE 'Prometheus%'"
+        return opened.execute(asked, [where]).fetchone() is not None
 
 
 @contextmanager
@@ -130,3 +138,58 @@ def test_a_stranger_with_the_token_stops_the_rotation_and_is_an_alarm(tmp_path: 
         wait_stored(site.receiver, site.target.served + 1, timeout_s=60)
         assert losses(site.receiver) == []
         assert site.agent.given_up == 0
+
+
+def test_a_sender_with_a_certificate_is_known_by_it_wherever_it_comes_from(tmp_path: Path) -> None:
+    """Its address is another one each time, as a pod's; somebody else's certificate from its own address is no help."""
+    telemetry = f"127.0.0.1:{free_port()}"
+    tls = {
+        "cert_file": "certs/localhost.crt",
+        "key_file": "certs/localhost.key",
+        "client_auth_type": "VerifyClientCertIfGiven",
+        "client_ca_file": "certs/ca.crt",
+    }
+    sections = {"tls_server_config": tls, "telemetry": {"listen": telemetry}, "audit": {"file": "audit.jsonl"}}
+    with agent_site(tmp_path, {"senders": {"agent": "one"}}, sections, client="edge") as site:
+        issue_client(site.promgate.ca_file.parent, "other")
+        _wait_sent(site, site.secret)
+        wait_for(lambda: _is_known(site, "cert:CN=edge", "sender"), "the ledger")
+        shown = ["--cert-file", _pair(site, "edge")[0], "--key-file", _pair(site, "edge")[1]]
+
+        site.promgate.token("rotate", "agent")
+        status, body = _ask_from(site, "127.0.0.9", site.secret, "edge")
+        assert status == 200, body
+        held = json.loads(body)["token"]
+        deliver(held, site.token_file)
+        done = run(*_renew(site, *shown))  # shows the successor, from 127.0.0.1
+        assert (done.returncode, done.stderr) == (0, "promgate: nothing to do\n")
+        assert _status(site)["current"] == token_id(held)
+        _wait_sent(site, held)
+
+        site.promgate.token("rotate", "agent")
+        done = run(*_renew(site, *shown))
+        assert done.returncode == 0, done.stderr
+        held = _wait_renewed(site, held)
+        _wait_sent(site, held)
+
+        site.promgate.token("rotate", "agent")
+        assert _ask_from(site, "127.0.0.1", held, "other")[0] == 409
+        assert "cert:CN=other 127.0.0.1" in site.promgate.log
+        assert b"\npromgate_renew_strangers_total 1.0\n" in fetch(f"http://{telemetry}/metrics").body
+        records = [json.loads(line) for line in (tmp_path / "promgate" / "audit.jsonl").read_text().splitlines()]
+        (alarm,) = [one for one in records if one["outcome"] == "alarm"]
+        assert alarm["address"] == "cert:CN=other 127.0.0.1 promgate-renew"
+        assert site.token_file.read_text().strip() == held
+        wait_stored(site.receiver, site.target.served + 1, timeout_s=60)
+        assert losses(site.receiver) == []
+        assert site.agent.given_up == 0
+
+
+@pytest.mark.parametrize("half", ["--cert-file", "--key-file"])
+def test_half_a_certificate_is_wrong_usage(tmp_path: Path, half: str) -> None:
+    where = ["token", "renew", "--url", "https://localhost", "--credentials-file", str(tmp_path / "token")]
+    done = run(*where, half, "x.pem")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--cert-file and --key-file belong together" in done.stderr
+    done = run(*where, "--cert-file", "gone.pem", "--key-file", "gone.key")
+    assert done.returncode == 1

@@ -130,7 +130,7 @@ def test_it_is_told_who_asks_and_how():
     ]
 
 
-@pytest.mark.parametrize("name", ["Identity", "Roles", "Way", "Token-Id", "identity", "ROLES"])
+@pytest.mark.parametrize("name", ["Identity", "Roles", "Way", "Token-Id", "Certificate", "identity", "ROLES"])
 def test_no_client_says_who_it_is(name):
     request = admit(f"GET /-/console HTTP/1.1\r\nHost: a\r\nX-Promgate-{name}: admin\r\n\r\n".encode())
     assert not any(b"promgate" in line.lower() for line in request.fields.split(b"\r\n"))

@@ -73,7 +73,7 @@ class Agent(Process):
     """Prometheus in agent mode: scrapes `target` each second and sends to `url`.
 
     With `credentials_file` the token is read from there on every request, with `oauth2` (a section as it writes them)
-    it gets tokens itself; with `ca_file` that CA alone is trusted.
+    it gets tokens itself; with `ca_file` that CA alone is trusted; `tls` is more of its `tls_config`.
     """
 
     def __init__(
@@ -85,6 +85,7 @@ class Agent(Process):
         credentials_file: Path | None = None,
         ca_file: Path | None = None,
         oauth2: Mapping[str, Any] | None = None,
+        tls: Mapping[str, Any] | None = None,
     ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self.port = free_port()
@@ -94,7 +95,7 @@ class Agent(Process):
         if oauth2:
             remote["oauth2"] = dict(oauth2)
         if ca_file:
-            remote["tls_config"] = {"ca_file": str(ca_file)}
+            remote["tls_config"] = {"ca_file": str(ca_file), **(tls or {})}
         config = directory / "agent.yml"
         config.write_text(
             yaml.safe_dump(

@@ -116,6 +116,13 @@ def make_certificates(directory: Path) -> Path:
     return directory / "ca.crt"
 
 
+def issue_client(directory: Path, name: str) -> None:
+    """NAME.crt and NAME.key for a client, of the authority in `directory`."""
+    done = run("certs", "issue", name, "--client", f"--dir={directory}")
+    if done.returncode != 0:
+        raise RuntimeError(f"promgate certs issue ended with {done.returncode}: {done.stderr}")
+
+
 def token_id(secret: str) -> str:
     """The public part of a token: pgw_ID_SECRET."""
     return secret.split("_")[1]

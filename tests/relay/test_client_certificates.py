@@ -9,12 +9,14 @@ import ssl
 import subprocess
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
+from proxy.gate.forwarded import Proxies
 from proxy.gate.snapshot import ClientTrust, Route, RouteKind, Rule, Telling, Upstream, Way
 from proxy.pki.authority import Leaf, issue, make_authority
 from proxy.pki.certificates import Certificates
@@ -69,6 +71,9 @@ def certified_routes(port):
         Route("write", "/write", there, RouteKind.REMOTE_WRITE, ways, rules, frozenset({b"POST"})),
         Route("open", "/open", there, ways=frozenset({Way.NONE}), rules=(Rule("anyone"),)),
         Route("told", "/told", there, ways=ways, rules=rules, telling=Telling(identity=True)),
+        Route(
+            "own", "/own", there, ways=frozenset({Way.NONE}), rules=(Rule("anyone"),), telling=Telling(quoted=True)
+        ),
     )
 
 
@@ -81,7 +86,8 @@ async def relaying(pki, a_trust):
     async with upstream(answering(OK)) as origin:
         change = lambda snapshot: replace(snapshot, roles=roles, routes=certified_routes(origin.port))  # noqa: E731
         async with stage(origin.port, context=certificates.load(), change=change) as relay:
-            relay.context.trust, relay.origin = a_trust, origin
+            relay.context.trust = a_trust
+            relay.origin = origin
             watching = asyncio.create_task(certificates.run(relay.listeners.use))
             try:
                 yield relay
@@ -319,6 +325,32 @@ async def test_an_upstream_is_told_of_the_certificate_that_was_verified_and_of_n
         (asked,) = relay.origin.requests
         assert asked.get("x-promgate-identity") == "cert:CN=grafana"
         assert "admin" not in repr(asked.fields)
+
+
+@on_a_loop
+async def test_the_control_plane_is_told_of_the_certificate_while_it_lasts(pki):
+    async with relaying(pki, trust(pki, is_required=False)) as relay:
+
+        async def told(*who):
+            await asked(relay, pki, *who, path="/own")
+            return [value for name, value in relay.origin.requests[-1].fields if name == "x-promgate-certificate"]
+
+        assert await told("grafana") == ["cert:CN=grafana"]
+        assert await told() == []
+        async with Client(relay, pki, "grafana") as client:
+            assert await client.ask("/own") == 200
+            (connection,) = relay.context.connections
+            connection.last_shown.distrust()
+            assert await client.ask("/own") == 200
+        assert "x-promgate-certificate" not in dict(relay.origin.requests[-1].fields)
+        await asked(relay, pki, "grafana", path="/open")
+        assert "x-promgate-certificate" not in dict(relay.origin.requests[-1].fields), "upstreams are not told"
+        relay.context.gate.proxies = Proxies((ip_network("127.0.0.0/8"),))
+        async with Client(relay, pki, "grafana") as client:
+            assert await client.ask("/own", "GET", b"X-Forwarded-For: 192.0.2.9\r\n") == 200
+        assert "x-promgate-certificate" not in dict(relay.origin.requests[-1].fields), "it is the proxy's"
+        await until(lambda: relay.outcomes[-1].ip == "192.0.2.9")
+        assert relay.outcomes[-1].certificate == ""
 
 
 @on_a_loop

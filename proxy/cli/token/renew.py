@@ -19,6 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--url", required=True, metavar="U", help="promgate's: https://prometheus.example.net")
     parser.add_argument("--credentials-file", type=Path, required=True, metavar="F", help="where the sender reads it")
     parser.add_argument("--ca-file", default="", metavar="F", help="who signs its certificate (default: the system's)")
+    parser.add_argument("--cert-file", default="", metavar="F", help="a client certificate to be known by, in PEM")
+    parser.add_argument("--key-file", default="", metavar="F", help="its key")
     parser.add_argument("--watch", action="store_true", help="go on asking until SIGTERM")
     parser.add_argument("--interval", type=duration, default=60.0, metavar="60s", help="with --watch, between looks")
 
@@ -26,8 +28,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from proxy.delivery.renew import AGENT, Renewer, RenewError, watch  # noqa: PLC0415 - TLS: other commands need none
 
+    if bool(args.cert_file) != bool(args.key_file):
+        say("--cert-file and --key-file belong together")
+        return 2
+    pair, agent = (args.cert_file, args.key_file), f"{AGENT}/{proxy.__version__}"
     try:
-        renewer = Renewer(args.url, args.credentials_file, args.ca_file, agent=f"{AGENT}/{proxy.__version__}")
+        renewer = Renewer(args.url, args.credentials_file, args.ca_file, pair=pair, agent=agent)
         if not args.watch:
             say(renewer.look().value)
             return 0
