@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -35,3 +36,29 @@ def test_example(example, tmp_path, certs):
     loaded = load(directory / example.name)
     assert loaded.snapshot.routes
     assert loaded.warnings == []
+
+
+PAGE = (Path(__file__).parents[2] / "docs" / "authentication.md").read_text()
+LOGINS = re.findall(r"### (\S+)[^\n]*\n\n```yaml\n(oauth2:\n.*?)```", PAGE, re.DOTALL)
+
+
+def test_there_is_a_login_for_each_provider():
+    assert [name for name, _ in LOGINS] == ["Google", "Keycloak", "Entra", "Okta", "Dex", "GitHub"]
+
+
+@pytest.mark.parametrize("block", [block for _, block in LOGINS], ids=[name for name, _ in LOGINS])
+def test_login_of_the_documentation(block, tmp_path):
+    """What the page has ready for a provider loads, and without a warning."""
+    (secret,) = re.findall(r"client_secret_file: (\S+)", block)
+    (tmp_path / secret).write_text("secret\n")
+    (tmp_path / secret).chmod(0o600)
+    rest = """external_url: https://noc.example.net
+listen: 127.0.0.1:9443
+routes: [{name: r, path: /, upstream: "http://127.0.0.1:9090", auth: oauth2, allow: admin}]
+"""
+    (tmp_path / "promgate.yml").write_text(block + rest)
+    loaded = load(tmp_path / "promgate.yml", env={})
+    assert loaded.warnings == []
+    (provider,) = loaded.snapshot.people
+    assert provider.client_secret == "secret"
+    assert provider.known == loaded.snapshot.roles.keys()
