@@ -45,6 +45,7 @@ from proxy.relay.judging import Judging
 from proxy.relay.listener import Listeners
 from proxy.relay.reach import Reach
 from proxy.relay.revoked import end_revoked, end_sessions
+from proxy.relay.standing import keep_judging
 from proxy.relay.upstream_files import follow
 from proxy.reload import Reload
 from proxy.stores.nudge import serve_nudges, socket_beside
@@ -144,6 +145,7 @@ class App:
             if certificate is not None:
                 in_background(stack, certificate[0].run(parts.use))
             in_background(stack, sweep(parts))
+            in_background(stack, keep_judging(relay))
             in_background(stack, reach.run())
             in_background(stack, follow(lambda: [pool.files for pool in relay.pools.values() if pool.files]))
             in_background(stack, self._jwts.run())

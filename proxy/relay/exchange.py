@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from proxy.gate.decision import Forward
+    from proxy.gate.snapshot import Route
     from proxy.relay.connection import ClientConnection
     from proxy.relay.context import RelayContext
     from proxy.relay.upstream import UpstreamConnection
@@ -104,7 +105,15 @@ class Exchange:
     @property
     def is_endless(self) -> bool:
         """Whether it is, or asks to become, what need never end by itself."""
-        return isinstance(self._forward, Upgrade) or (self._upstream is not None and self._upstream.streams)
+        return self.is_upgrade or (self._upstream is not None and self._upstream.streams)
+
+    @property
+    def is_upgrade(self) -> bool:
+        return isinstance(self._forward, Upgrade)
+
+    @property
+    def route(self) -> Route:
+        return self._forward.route
 
     # the request, from the client's connection
 
