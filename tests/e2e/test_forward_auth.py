@@ -166,6 +166,7 @@ def test_a_sender_that_is_held_keeps_its_data(proxy: int, site: Site) -> None:
 
 def test_a_guesser_is_stopped_and_his_neighbours_are_not(proxy: int) -> None:
     guesser, neighbour = f"127.0.1.{proxy % 250 + 1}", f"127.0.2.{proxy % 250 + 1}"
+    assert _ask(proxy, "/", ANN, client=guesser).status == 200
     statuses = [_ask(proxy, "/", basic("ann", f"guess{n}"), client=guesser).status for n in range(6)]
     assert statuses[0] == 401
     assert statuses[-1] == 429

@@ -202,9 +202,8 @@ def test_a_thousand_unknown_tokens_cost_two_reads(loop, disk, book):
             disk.gate.clear()
             looks = [asyncio.create_task(watch.find(b"\0" * 32))]
             await until(lambda: disk.reads == 2)
-            for number in range(1000):
-                looks.append(asyncio.create_task(watch.find(number.to_bytes(32, "big"))))
-                await asyncio.sleep(0)
+            looks += [asyncio.create_task(watch.find(number.to_bytes(32, "big"))) for number in range(1000)]
+            await asyncio.sleep(0)
             disk.gate.set()
             assert set(await asyncio.gather(*looks)) == {None}
             assert disk.reads == 3
