@@ -12,13 +12,12 @@ from pathlib import Path
 HERE = Path(__file__).parent
 ID = re.compile(r"\b([OT])([1-9][0-9]?)\b")
 TLS = {f"T{number}" for number in range(1, 14)}
-#: What is there of logins so far: keys (8), access tokens (16), introspection (17).
-LOGINS = {"O8", "O16", "O17"}
+LOGINS = {f"O{number}" for number in range(1, 20)}
 
 
-def named() -> dict[str, list[str]]:
+def named() -> dict[str, set[str]]:
     """Id -> the tests that name it."""
-    found: dict[str, list[str]] = {}
+    found: dict[str, set[str]] = {}
     for path in sorted(HERE.rglob("test_*.py")):
         text = path.read_text()
         if not ID.search(text.replace("_", " ").upper()):
@@ -27,7 +26,7 @@ def named() -> dict[str, list[str]]:
             if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.name.startswith("test_"):
                 said = f"{ast.get_docstring(node) or ''} {node.name.upper().replace('_', ' ')}"
                 for letter, number in ID.findall(said):
-                    found.setdefault(letter + number, []).append(f"{path.relative_to(HERE)}::{node.name}")
+                    found.setdefault(letter + number, set()).add(f"{path.relative_to(HERE)}::{node.name}")
     return found
 
 

@@ -28,12 +28,13 @@ _DATA_IN = (b"/api/v1/write", b"/api/v1/otlp/v1/metrics", b"/api/v1/read")
 class Router:
     """Prefix -> route, compiled once per Snapshot. A look-up costs one dict access per segment, however many routes."""
 
-    __slots__ = ("_by_prefix", "_root")
+    __slots__ = ("_by_prefix", "_longest", "_root")
 
     def __init__(self, routes: Iterable[Route]) -> None:
         by_prefix = {route.path.rstrip("/").encode(): route for route in routes}
         self._root = by_prefix.pop(b"", None)
         self._by_prefix = by_prefix
+        self._longest = max(map(len, by_prefix), default=0)
 
     def find(self, path: bytes) -> Route | None:
         """The route of a canonical path, or None."""
@@ -41,7 +42,8 @@ class Router:
         route = by_prefix.get(path)
         if route is not None:
             return route
-        cut = path.rfind(b"/")
+        # No further than the longest prefix: a path of thousands of segments must not cost their square.
+        cut = path.rfind(b"/", 0, self._longest + 1)
         while cut > 0:
             route = by_prefix.get(path[:cut])
             if route is not None:
