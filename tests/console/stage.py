@@ -11,6 +11,8 @@ import contextlib
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from proxy.gate.guessers import Guessers
+
 from proxy.console.control import ControlPlane, Windows
 from proxy.gate.ask import CheckPassword
 from proxy.gate.authorize import READING
@@ -85,6 +87,7 @@ class Site:
         self.problems: list[str] = []
         self.reloads = 0
         self.lacks: list[str] = []
+        self.guessers = Guessers()
         self.outcomes: list[Any] = []
         users = {"ann": (b"$2b$12$ann",), "bob": (b"$2b$12$bob",)}
         roles = {"basic:ann": frozenset({"admin"}), "basic:bob": frozenset({"viewer"})}
@@ -99,6 +102,7 @@ class Site:
                 tokens=list,
                 now=lambda: 0.0,
                 reload=self._asked,
+                guessers=lambda most: self.guessers._replace(addresses=self.guessers.addresses[:most]),
                 desk=lambda _: self.desk,
             )
         )

@@ -9,6 +9,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from proxy.gate.guessers import Guessers, Refused
 
 from proxy.console import openapi
 from proxy.console.fields import Field, read_body, read_limit
@@ -28,6 +29,23 @@ async def made(site, name="prom", **said):
     answer = await site.ask("POST", f"{API}/tokens", body={"name": name, **said})
     assert answer.status == 201, answer.text
     return answer.json
+
+
+@on_a_loop
+async def test_who_guesses_too_much_is_told_to_admins_and_needs_no_store():
+    async with control() as site:
+        addresses = tuple(Refused(f"192.0.2.{n}", 2.5 - n) for n in range(2))
+        site.guessers = Guessers(addresses, (Refused("ann", 1.0),), 2, 1, 7)
+        answer = await site.ask("GET", f"{API}/guessers?limit=1")
+        assert (answer.status, answer.json) == (200, {
+            "addresses": [{"address": "192.0.2.0", "seconds": 2.5}], "users": [{"user": "ann", "seconds": 1.0}],
+            "address_count": 2, "user_count": 1, "unknown_names": 7,
+        })  # fmt: skip
+        assert (await site.ask("GET", f"{API}/guessers?limit=0")).status == 400
+        assert (await site.ask("GET", f"{API}/guessers", BOB)).status == 403
+        assert (await site.ask("POST", f"{API}/guessers", body={})).status == 405
+        assert "192.0.2.0" in (await site.ask("GET", "/-/console")).text
+        assert "Too many guesses" not in (await site.ask("GET", "/-/console", BOB)).text
 
 
 @both_loops

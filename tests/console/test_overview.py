@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from proxy.gate.guessers import Guessers, Refused
+
 from proxy.console.asker import Asker, read_asker
 from proxy.console.html import page, tag
 from proxy.console.overview import Seen, render_overview
@@ -27,8 +29,9 @@ def asker(identity="basic:ann", way="basic", roles=("viewer",)):
     return Asker(identity, way, frozenset(roles), "", "192.0.2.1")
 
 
-def rendered(who=None, *, missing=(), tokens=None):
-    return render_overview(Seen(who or asker(), ROUTES, missing, tokens, "1.2.3", NOW), "/-/console/style.css")
+def rendered(who=None, *, missing=(), tokens=None, guessers=None):
+    seen = Seen(who or asker(), ROUTES, missing, tokens, "1.2.3", NOW, guessers)
+    return render_overview(seen, "/-/console/style.css")
 
 
 def summary(name="agent", previous=1):
@@ -59,6 +62,15 @@ def test_tokens_are_for_those_who_are_given_them():
     assert ">2 h ago<" in text
     assert "promgate token create" in rendered(tokens=[])
     assert "The first 500 of 501 names." in rendered(tokens=[summary(f"n{i}") for i in range(501)])
+
+
+def test_who_guesses_too_much_is_on_the_page_of_admins():
+    assert "Too many guesses" not in rendered()
+    assert ">Nobody is refused for that just now.<" in rendered(guessers=Guessers())
+    text = rendered(guessers=Guessers((Refused("192.0.2.9", 2.0),), (Refused(EVIL, 3.0),), 40, 1, 3))
+    for told in ("192.0.2.9", "2 s", "3 names of no user", "39 more"):
+        assert f">{told}<" in text
+    assert "<script" not in text
 
 
 def test_no_name_becomes_markup():
