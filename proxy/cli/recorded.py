@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _BEFORE_CREDENTIALS = frozenset(
     {
         Reason.NO_ROUTE, Reason.BLOCKED, Reason.METHOD_UNKNOWN, Reason.METHOD_NOT_TAKEN, Reason.ADDRESS_NOT_ALLOWED,
-        Reason.NO_CREDENTIAL, Reason.HEALTH, Reason.OPTIONS,
+        Reason.NO_CREDENTIAL, Reason.LOGIN_NEEDED, Reason.HEALTH, Reason.OPTIONS,
     }
 )  # fmt: skip
 #: What a server knows while it runs, and a log does not.
@@ -39,7 +39,8 @@ _PASSING = frozenset(
         Reason.STORE_UNREADABLE, Reason.PROVIDER_UNREACHABLE, Reason.KEY_LATE, Reason.BODY_TOO_LARGE,
     }
 )  # fmt: skip
-_SAME = {Reason.GRANTED: Reason.OK}
+#: One decision by two names: what made the difference is not recorded.
+_SAME = {Reason.GRANTED: Reason.OK, Reason.LOGIN_NEEDED: Reason.NO_CREDENTIAL}
 
 
 def explain_recorded(line: Recorded, loaded: Loaded, memory: Memory) -> dict[str, object]:

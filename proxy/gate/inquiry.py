@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from proxy.gate.credentials import LastShown
 from proxy.gate.decision import Deny, Forward, Inquiry, Reason, Ruling
 from proxy.gate.forwarded import values_of
-from proxy.gate.snapshot import Telling
+from proxy.gate.snapshot import CONTROL, Telling
 from proxy.gate.telling import tell
 from proxy.wire.fields import field_name
 from proxy.wire.head import admit_request
@@ -65,13 +65,13 @@ def read_inquiry(
 
 def rule(inquiry: Inquiry, verdict: Verdict, tenants: Mapping[str, str]) -> Ruling:
     """What the proxy is told once the gate has said what would become of the request."""
-    if isinstance(verdict, Forward):
+    if isinstance(verdict, Forward) and verdict.route.upstream != CONTROL:
         told = _tell_always(verdict.route, verdict.identity, tenants)
         if isinstance(told, bytes):
             return Ruling(inquiry.head, verdict.route, verdict.identity, told)
         verdict = Deny(told, verdict.route, identity=verdict.identity)
     elif not isinstance(verdict, Deny):
-        verdict = Deny(Reason.NO_ROUTE)  # promgate itself would answer it, and nobody's upstream
+        verdict = Deny(Reason.NO_ROUTE)  # promgate itself would answer it (to anybody, a login page), and no upstream
     return Ruling(inquiry.head, verdict.route, verdict.identity, deny=verdict)
 
 

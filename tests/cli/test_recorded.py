@@ -75,6 +75,7 @@ def test_what_was_recorded_and_what_is_judged_are_told_apart(config, told, log_f
         ({"method": b"POST", "status": 403, "reason": "not_allowed"}, "not_allowed", "both agree"),
         ({"identity": "", "status": 401, "reason": "no_credential"}, "no_credential", "both agree"),
         ({"path": b"/prometheus/-/quit", "status": 403, "reason": "blocked"}, "blocked", "both agree"),
+        ({"identity": "", "status": 302, "reason": "login_needed"}, "no_credential", "both agree"),
         ({"status": 200, "reason": "granted"}, "ok", "both agree"),
         ({"status": 429, "reason": "over_rate"}, "ok", "only the running server knew"),
         ({"status": 502, "reason": "upstream_refused"}, "ok", "came after it"),

@@ -15,8 +15,10 @@ from proxy.gate.decide import Gate
 from proxy.gate.decision import Deny, Forward, Inquire, Inquiry, Local, Reason
 from proxy.gate.forwarded import Proxies
 from proxy.gate.inquiry import read_inquiry, rule
+from proxy.gate.memory import Memory
 from proxy.gate.snapshot import CONTROL, Route, Telling, Way
-from tests.gate.play import AT, IP, NOW, READ, SNAPSHOT, WRITE, decide, gate, memory
+from tests.gate.play import AT, IP, NOW, READ, SNAPSHOT, WRITE, answered, decide, gate, memory
+from tests.gate.test_people import BROWSER, COOKIE, EVE, PEOPLE
 from tests.wire.play import admit
 from tests.wire.play import memo as new_memo
 
@@ -234,6 +236,39 @@ def test_a_refusal_is_the_gates_own():
     assert said.deny is deny
     assert said.route is WRITE
     assert said.reason is Reason.TOKEN_RETIRED
+
+
+def test_promgates_own_pages_are_for_no_upstream():
+    """A login page is for anybody: the same path of somebody's upstream is not."""
+    page = Route("promgate:login", "/-/login", CONTROL, ways=frozenset({Way.NONE}))
+    assert ruled(Forward(page, ANYONE)).deny == Deny(Reason.NO_ROUTE)
+
+
+def of_a_browser(*fields, method=b"GET", sessions=()):
+    """What becomes of a page that a browser opens through the proxy."""
+    memory_of_people = Memory(bytes(32))
+    for session in sessions:
+        memory_of_people.sessions.put(session, NOW)
+    url = b"X-Original-URL: https://noc.example/prometheus/api/v1/status"
+    read = inquiry(FOR, url, b"X-Original-Method: " + method, *(field.encode() for field in (*BROWSER, *fields)))
+    return rule(read, Gate(PEOPLE, memory_of_people).decide(read.head, read.shown, IP, AT, NOW), {})
+
+
+def test_a_session_is_that_of_the_browser_and_nobody_is_sent_to_log_in():
+    assert of_a_browser(COOKIE, sessions=[EVE]).identity.name == EVE.name
+    for said in (of_a_browser(), of_a_browser("Cookie: __Host-promgate=bad")):
+        status, fields, _ = answered(said.deny)
+        assert status == 401
+        assert "Location" not in fields
+
+
+def test_a_page_of_another_site_acts_through_no_proxy_either():
+    for fields, reason in (
+        (["Origin: https://noc.example"], Reason.GRANTED),
+        (["Origin: https://evil.example"], Reason.FOREIGN_ORIGIN),
+        ([], Reason.FOREIGN_ORIGIN),
+    ):
+        assert of_a_browser(COOKIE, *fields, method=b"POST", sessions=[EVE]).reason is reason
 
 
 @pytest.mark.parametrize("reason", [Reason.HEALTH, Reason.OPTIONS])
