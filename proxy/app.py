@@ -23,6 +23,7 @@ from proxy.clock import Clock
 from proxy.desk.serving import ServerDesk
 from proxy.gate.decide import Gate
 from proxy.gate.forwarded import Proxies
+from proxy.gate.guessers import list_guessers
 from proxy.gate.memory import Memory
 from proxy.gate.redirect import RedirectGate
 from proxy.gate.snapshot import CONTROL
@@ -39,7 +40,7 @@ from proxy.pki.watch import CertWatch
 from proxy.process import prepare_process, room_for_clients
 from proxy.relay.beside import open_beside
 from proxy.relay.context import RelayContext
-from proxy.relay.figures import provider_samples, relay_samples
+from proxy.relay.figures import guesser_samples, provider_samples, relay_samples
 from proxy.relay.finder import AnswerFinder
 from proxy.relay.judging import Judging
 from proxy.relay.listener import Listeners
@@ -191,7 +192,7 @@ class App:
             reload=self._reload.now,
             desk=lambda asked: None if parts.desk is None else parts.desk.desk(asked),
             renew=parts.desk.renewing.answer if parts.desk is not None else None,
-            judging=judging,
+            guessers=lambda most: list_guessers(parts.relay.gate.snapshot, self._memory, monotonic(), most),
             door=None if parts.people is None else _door(parts, parts.people, judging),
         )
         plane = ControlPlane(windows)
@@ -253,6 +254,7 @@ class App:
         parts.observers.flush()
         yield from self._counts.samples()
         yield from relay_samples(parts.relay, parts.listeners.tls, parts.reach.reached)
+        yield from guesser_samples(parts.relay.gate.snapshot, self._memory, monotonic())
         yield from provider_samples(self._jwts, self._introspector)
         if self._loaded.settings.store is not None:
             now = parts.relay.clock.at(monotonic())

@@ -98,6 +98,13 @@ _ANSWERS: dict[str, dict[str, Any]] = {
     "revokeLeaked": _object(name=_TEXT, leaked=_TEXT, used_by=_list({"type": "object"})),
     "listRotations": _object(rotations=_list(_ref("Rotation"))),
     "showRotation": _ref("Rotation"),
+    "listGuessers": _object(
+        addresses=_list(_object(address=_TEXT, seconds={"type": "number"})),
+        users=_list(_object(user=_TEXT, seconds={"type": "number"})),
+        address_count=_NUMBER,
+        user_count=_NUMBER,
+        unknown_names=_NUMBER,
+    ),
     "listDue": _object(due=_list(_ref("Due"))),
     "listAudit": _object(records=_list(_ref("Record"))),
     "rotateDue": _object(rotated=_list(_ref("Rotated")), waiting=_list(_TEXT)),

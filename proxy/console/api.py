@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from proxy.console.asker import Asker
     from proxy.console.operations import Operation
     from proxy.desk.desk import Desk, Report
+    from proxy.gate.guessers import Guessers
 
 _log = logging.getLogger("promgate.console")
 
@@ -35,10 +36,10 @@ _MOST, _USUAL = 500, 50
 
 
 class Api:
-    """`desk` makes the desk of the moment for who asks; None: there is no token store."""
+    """`desk` makes the desk of the moment for who asks; None: there is no token store. `guessers` tells so many."""
 
-    def __init__(self, desk: Callable[[Asked], Desk | None]) -> None:
-        self._desk = desk
+    def __init__(self, desk: Callable[[Asked], Desk | None], guessers: Callable[[int], Guessers]) -> None:
+        self._desk, self._guessers = desk, guessers
         self._workers = Workers()
 
     def add_to(self, router: web.UrlDispatcher, prefix: str) -> None:
@@ -66,6 +67,8 @@ class Api:
             call = await _read(operation, request)
         except ValueError as error:
             return answer_problem(400, str(error))
+        if operation.look is not None:
+            return _answer(operation, call, operation.look(self._guessers(call.limit)))
         asker = read_asker(request.headers)
         desk = self._desk(Asked(asker.identity, asker.way, asker.address, operation.id))
         if desk is None:
@@ -86,6 +89,7 @@ class Api:
 
 
 def _run(operation: Operation, desk: Desk, call: Call) -> Report | Refusal:
+    assert operation.run is not None
     result = operation.run(desk, call)
     if operation.method == "POST":
         record_end(desk, call.name, result)

@@ -17,7 +17,8 @@ from proxy import __version__
 from proxy.console import guard
 from proxy.console.api import Api
 from proxy.console.asker import read_asker
-from proxy.console.overview import Seen, render_overview
+from proxy.console.overview import MOST_GUESSERS, Seen, render_overview
+from proxy.gate.guessers import Guessers
 from proxy.tokens.renewal import Caller
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from proxy.console.login import Door
     from proxy.desk.desk import Desk
     from proxy.gate.snapshot import Route
-    from proxy.relay.judging import Judging
     from proxy.tokens.lifecycle import Summary
     from proxy.tokens.ports import Asked
 
@@ -50,8 +50,8 @@ class Windows:
 
     `reload` reads the configuration now; what keeps it from being taken, nothing when it serves. `desk` makes the desk
     of the moment for who asks, None where there is no token store. `renew` is asked with a token's name and id and who
-    shows it, in a thread: status, body, its type, and Retry-After (0: none). `judging` is the gate's word on a form's
-    password. `door` is where people log in; None: nowhere.
+    shows it, in a thread: status, body, its type, and Retry-After (0: none). `guessers` tells so many of those who
+    are refused for too many guesses. `door` is where people log in; None: nowhere.
     """
 
     prefix: str
@@ -62,7 +62,7 @@ class Windows:
     reload: Callable[[], Awaitable[Sequence[str]]]
     desk: Callable[[Asked], Desk | None]
     renew: Callable[[str, str, Caller], tuple[int, bytes, str, int]] | None = None
-    judging: Judging | None = None
+    guessers: Callable[[int], Guessers] = lambda _: Guessers()
     door: Door | None = None
 
 
@@ -83,7 +83,7 @@ class ControlPlane:
         app.router.add_get(f"{prefix}/console/style.css", self._sheet)
         app.router.add_route("*", f"{prefix}/reload", self._reload)
         app.router.add_post(f"{prefix}/api/v1/renew", self._renew)
-        Api(self._windows.desk).add_to(app.router, f"{prefix}/api/v1")
+        Api(self._windows.desk, self._windows.guessers).add_to(app.router, f"{prefix}/api/v1")
         if self._windows.door is not None:
             from proxy.console.login import LoginPages  # noqa: PLC0415 - not paid for where nobody logs in
 
@@ -100,8 +100,16 @@ class ControlPlane:
 
     async def _overview(self, request: web.Request) -> web.Response:
         windows, asker = self._windows, read_asker(request.headers)
-        tokens = windows.tokens() if "admin" in asker.roles else None
-        seen = Seen(asker, windows.routes(), windows.missing(), tokens, __version__, windows.now())
+        is_admin = "admin" in asker.roles
+        seen = Seen(
+            asker,
+            windows.routes(),
+            windows.missing(),
+            windows.tokens() if is_admin else None,
+            __version__,
+            windows.now(),
+            windows.guessers(MOST_GUESSERS) if is_admin else None,
+        )
         logout = f"{windows.prefix}/logout" if asker.session else ""
         text = render_overview(seen, f"{windows.prefix}/console/style.css", logout)
         return web.Response(text=text, content_type="text/html")

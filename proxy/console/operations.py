@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from proxy.desk.desk import Desk
+    from proxy.gate.guessers import Guessers
     from proxy.tokens.ports import Parcel
 
 #: What a path may have for NAME and ID; whatever else is there is not found.
@@ -59,18 +60,22 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """`mints`: its answer may hold a secret. `status` is that of its success."""
+    """`mints`: its answer may hold a secret. `status` is that of its success.
+
+    `look` instead of `run`: it needs no desk, and so no token store.
+    """
 
     id: str
     method: str
     path: str
     summary: str
-    run: Callable[[Desk, Call], Report | Refusal]
+    run: Callable[[Desk, Call], Report | Refusal] | None
     fields: tuple[Field, ...] = ()
     status: int = 200
     mints: bool = False
     takes_key: bool = False
     takes_limit: bool = False
+    look: Callable[[Guessers], Report] | None = None
 
 
 def _create(desk: Desk, call: Call) -> Report | Refusal:
@@ -112,6 +117,18 @@ def _verify(desk: Desk, call: Call) -> Report | Refusal:
     if secret is None:
         return verifying.verify_delivered(desk, call.name)
     return verifying.verify_shown(desk, call.name, secret.encode(errors="replace"))
+
+
+def _guessers(guessers: Guessers) -> Report:
+    return Report(
+        facts={
+            "addresses": [{"address": each.who, "seconds": round(each.wait_s, 3)} for each in guessers.addresses],
+            "users": [{"user": each.who, "seconds": round(each.wait_s, 3)} for each in guessers.users],
+            "address_count": guessers.address_count,
+            "user_count": guessers.user_count,
+            "unknown_names": guessers.strange,
+        }
+    )
 
 
 _SHOW = Field("show", "boolean", "Put the secret into this answer beside delivering it. Without targets it always is.")
@@ -195,6 +212,11 @@ OPERATIONS = (
     Operation(
         "listDue", "GET", "/due", "When the names with a schedule are rotated next, the earliest first.",
         lambda desk, _: schedule.list_due(desk),
+    ),
+    Operation(
+        "listGuessers", "GET", "/guessers",
+        "Who is refused for too many guesses just now, the longest wait first. Names of no user are only counted.",
+        None, takes_limit=True, look=_guessers,
     ),
     Operation(
         "rotateDue", "POST", "/due", "Take up what was left open, then rotate the name that is due longest.",

@@ -12,12 +12,16 @@ if TYPE_CHECKING:
 
     from proxy.console.asker import Asker
     from proxy.console.html import Markup
+    from proxy.gate.guessers import Guessers
     from proxy.gate.snapshot import Concurrency, RateLimit, Route, Rule
     from proxy.tokens.lifecycle import Summary
 
 
 class Seen(NamedTuple):
-    """What the page is made of. `missing` keeps promgate from being ready; `tokens` None: not for this asker."""
+    """What the page is made of. `missing` keeps promgate from being ready.
+
+    `tokens` or `guessers` None: not for this asker.
+    """
 
     asker: Asker
     routes: Sequence[Route]
@@ -25,6 +29,7 @@ class Seen(NamedTuple):
     tokens: Sequence[Summary] | None
     version: str
     now: float
+    guessers: Guessers | None = None
 
 
 def render_overview(seen: Seen, style: str, logout: str = "") -> str:
@@ -47,6 +52,7 @@ def render_overview(seen: Seen, style: str, logout: str = "") -> str:
             ),
             tag("section", tag("h2", "What you may do"), _routes(seen)),
             [] if seen.tokens is None else tag("section", tag("h2", "Tokens"), _tokens(seen.tokens, seen.now)),
+            [] if seen.guessers is None else tag("section", tag("h2", "Too many guesses"), _guessers(seen.guessers)),
         ),
         tag("footer", f"promgate {seen.version}"),
     )
@@ -54,6 +60,7 @@ def render_overview(seen: Seen, style: str, logout: str = "") -> str:
 
 #: A page is for reading; the API has them all.
 _MOST = 500
+MOST_GUESSERS = 50
 _WAYS = {
     "basic": "a password",
     "bearer": "a reader token",
@@ -124,6 +131,18 @@ def _tokens(tokens: Sequence[Summary], now: float) -> Markup:
     ]
     table = _table(("Name", "Kind", "Id", "State", "Minted", "Older ones still taken"), rows)
     return tag("div", tag("p", more), table) if more else table
+
+
+def _guessers(guessers: Guessers) -> Markup:
+    """Who has to wait just now. Whoever is known (a token, a password that was right before) does not."""
+    rows = [("address", each.who, _span(each.wait_s)) for each in guessers.addresses]
+    rows += [("user", each.who, _span(each.wait_s)) for each in guessers.users]
+    more = guessers.address_count + guessers.user_count - len(rows)
+    if guessers.strange:
+        rows.append(("user", f"{guessers.strange} names of no user", ""))
+    if more:
+        rows.append(("", f"{more} more", ""))
+    return _table(("What", "Who", "Waits for"), rows) if rows else tag("p", "Nobody is refused for that just now.")
 
 
 def _previous(line: Summary, now: float) -> str:

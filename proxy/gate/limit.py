@@ -9,6 +9,8 @@ import hashlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from proxy.gate.snapshot import RateLimit
 
 
@@ -72,6 +74,16 @@ class Meter:
     def owes(self, key: str, at: float) -> float:
         """Seconds until one more would be let in; 0.0: now."""
         return max(0.0, self._debt(key, at) + self._step_s - at - self._span_s)
+
+    def refused(self, at: float) -> Iterator[tuple[str, float]]:
+        """Who may not go on at `at`, and for how many seconds more. It looks at all: nothing for a request's way."""
+        most = at + self._span_s - self._step_s
+        for key, due in self._due.items():
+            if due > most:
+                yield key, due - most
+        for key, due in self._older.items():
+            if due > most and key not in self._due:
+                yield key, due - most
 
     def _debt(self, key: str, at: float) -> float:
         known = self._due.get(key)

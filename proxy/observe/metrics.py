@@ -133,6 +133,13 @@ ROTATIONS_OPEN = Metric(
 ROTATIONS_OVERDUE = Metric(
     "promgate_rotations_overdue", "gauge", "Names whose rotation should have begun an hour ago, or earlier."
 )
+GUESSERS = Metric(
+    "promgate_guessers",
+    "gauge",
+    "Addresses, and user names (of users or not), that are refused just now for too many guesses. The console and "
+    "`/-/api/v1/guessers` name them to admins.",
+    ("kind",),
+)
 KEY_FETCHES = Metric(
     "promgate_jwks_fetches_total", "counter", "Fetches of an issuer's keys, discovery included.", ("issuer", "result")
 )
@@ -202,7 +209,7 @@ METRICS = (
     UPSTREAM_CONNECTIONS, UPSTREAM_CONNECT_FAILURES, UPSTREAM_RETRIES, UPSTREAM_REACHABLE,
     STORE_GENERATION, STORE_READABLE, TOKENS, SENDERS, LEDGER_SIGHTINGS, LEDGER_DROPPED, LEDGER_WRITABLE,
     ROTATIONS, ROTATIONS_OPEN, ROTATIONS_OVERDUE, RENEW_STRANGERS, AUDIT_RECORDS, AUDIT_FAILURES, AUDIT_WRITABLE,
-    KEY_FETCHES, KEY_AGE, INTROSPECTIONS,
+    GUESSERS, KEY_FETCHES, KEY_AGE, INTROSPECTIONS,
     LOGINS, SESSIONS, SESSIONS_WRITABLE,
     RELOAD_SUCCESSFUL, RELOAD_TIME,
     CERTIFICATE_END, CERTIFICATE_LOADS, CERTIFICATE_FAILED, LINES_LOST, BUILD,

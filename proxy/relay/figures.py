@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from proxy.gate.guessers import count_guessers
 from proxy.observe import metrics
 from proxy.observe.metrics import Sample
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from proxy.gate.snapshot import Upstream
+    from proxy.gate.memory import Memory
+    from proxy.gate.snapshot import Snapshot, Upstream
     from proxy.login.introspection import Introspector
     from proxy.login.jwt import JwtVerifier
     from proxy.relay.context import RelayContext
@@ -29,6 +31,13 @@ def provider_samples(jwts: JwtVerifier, introspector: Introspector) -> Iterator[
     if introspector.is_used:
         for result, count in introspector.counts.items():
             yield Sample(metrics.INTROSPECTIONS, count, (result,))
+
+
+def guesser_samples(snapshot: Snapshot, memory: Memory, at: float) -> Iterator[Sample]:
+    """How many are refused for their guesses at the monotonic time `at`."""
+    addresses, users = count_guessers(snapshot, memory, at)
+    yield Sample(metrics.GUESSERS, addresses, ("address",))
+    yield Sample(metrics.GUESSERS, users, ("user",))
 
 
 def relay_samples(

@@ -11,12 +11,11 @@ import contextlib
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from proxy.gate.guessers import Guessers
-
 from proxy.console.control import ControlPlane, Windows
 from proxy.gate.ask import CheckPassword
 from proxy.gate.authorize import READING
 from proxy.gate.decide import Gate
+from proxy.gate.guessers import Guessers
 from proxy.gate.memory import Memory
 from proxy.gate.snapshot import CONTROL, Route, Rule, Snapshot, Telling, Upstream, Way
 from proxy.relay.context import RelayContext

@@ -9,11 +9,11 @@ import threading
 from pathlib import Path
 
 import pytest
-from proxy.gate.guessers import Guessers, Refused
 
 from proxy.console import openapi
 from proxy.console.fields import Field, read_body, read_limit
 from proxy.console.operations import OPERATIONS
+from proxy.gate.guessers import Guessers, Refused
 from proxy.tokens.ledger import Known, Sighting
 from proxy.tokens.ports import StoreError
 from tests.console.stage import BOB, control

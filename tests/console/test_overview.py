@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from proxy.gate.guessers import Guessers, Refused
-
 from proxy.console.asker import Asker, read_asker
 from proxy.console.html import page, tag
 from proxy.console.overview import Seen, render_overview
 from proxy.gate.decision import Identity
+from proxy.gate.guessers import Guessers, Refused
 from proxy.gate.snapshot import CONTROL, Concurrency, RateLimit, Route, Rule, Telling, Upstream, Way
 from proxy.gate.telling import tell
 from proxy.tokens.lifecycle import Summary
