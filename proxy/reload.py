@@ -37,6 +37,7 @@ class Reload:
         self.failed = False
         self.taken_at = time.time()
         self._path = loaded.settings.path
+        self._listen = loaded.listen  # on the command line, which no reload changes
         self._watches = loaded.settings.watch
         self._poll_s = poll_s
         self._judged = loaded.files  # taken, or found bad
@@ -93,7 +94,7 @@ class Reload:
 
     async def _reload(self, take: Callable[[Loaded], None]) -> list[str]:
         try:
-            loaded = await asyncio.to_thread(load, self._path)
+            loaded = await asyncio.to_thread(load, self._path, listen=self._listen)
         except ConfigError as error:
             self._judged, self.failed = error.files, True
             _log.error("%s was not taken, the one before it serves: %s", self._path, _tell(error.problems))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 from proxy.cli import add_config_file
 
 if TYPE_CHECKING:
-    import argparse
+    from proxy.config.units import Address
 
 SUMMARY = "run the proxy"
 
@@ -17,6 +18,15 @@ SUMMARY = "run the proxy"
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = subparsers.add_parser("serve", help=SUMMARY)
     add_config_file(parser)
+    parser.add_argument(
+        "--web.listen-address",
+        dest="listen",
+        action="append",
+        default=[],
+        type=_address,
+        metavar="A",
+        help="listen here, and not where the configuration says (repeatable): host:port, [v6]:port or :port",
+    )
     parser.add_argument("--log.level", dest="log_level", default="info", choices=["debug", "info", "warning", "error"])
     parser.add_argument("--log.format", dest="log_format", default="logfmt", choices=["logfmt", "json"])
 
@@ -31,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
 
     set_up_logging(args.log_level, args.log_format)
     try:
-        loaded = load(Path(args.config_file))
+        loaded = load(Path(args.config_file), listen=tuple(args.listen))
         for warning in loaded.warnings:
             print(f"warning: {warning}", file=sys.stderr)
         return app.run(loaded)
@@ -41,3 +51,12 @@ def run(args: argparse.Namespace) -> int:
     except (OSError, StoreError, PairError) as error:
         print(f"promgate: {error}", file=sys.stderr)
     return 1
+
+
+def _address(text: str) -> Address:
+    from proxy.config.units import parse_listen  # noqa: PLC0415
+
+    try:
+        return parse_listen(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from proxy.config.stamp import Stamp
+    from proxy.config.units import Address
     from proxy.gate.snapshot import Snapshot
 
 __all__ = ["ConfigError", "Loaded", "Problem", "load"]
@@ -35,18 +36,27 @@ _MAX_VALUE_BYTES = 1024 * 1024
 class Loaded(NamedTuple):
     """What a good file means. `warnings` are lawful things that an operator should know of.
 
-    `files` are the file and those that it names, each in the state in which it was read.
+    `files` are the file and those that it names, each in the state in which it was read. `listen` are the addresses
+    that were given in the place of the file's own.
     """
 
     snapshot: Snapshot
     settings: Settings
     warnings: list[Problem]
     files: Env[Path, Stamp]
+    listen: tuple[Address, ...] = ()
 
 
-def load(path: Path, *, open_files: bool = True, env: Env[str, str] = os.environ) -> Loaded:
+def load(
+    path: Path,
+    *,
+    open_files: bool = True,
+    env: Env[str, str] = os.environ,
+    listen: tuple[Address, ...] = (),
+) -> Loaded:
     """Read and check the file at `path`; raises ConfigError with every problem.
 
+    `listen`, where it is not empty, stands for the option of that name, and is judged in its place.
     `open_files` False is for commands that only work on the token store: certificates and key sets, which
     their user may not be allowed to read, are not opened, and the Snapshot holds no JWT issuers.
     """
@@ -59,8 +69,11 @@ def load(path: Path, *, open_files: bool = True, env: Env[str, str] = os.environ
     config = _Reader(report, base if open_files else None, env).root(node)
     if config is None:
         raise ConfigError(report.problems, report.files)
+    if listen:
+        config.listen = listen
+        report.lines = {key: line for key, line in report.lines.items() if key.partition("[")[0] != "listen"}
     snapshot, settings = build.build(config, report, path.absolute(), open_files=open_files)
-    return Loaded(snapshot, settings, report.finish(), report.files)
+    return Loaded(snapshot, settings, report.finish(), report.files, listen)
 
 
 def _text_of(path: Path, report: Report) -> str | None:

@@ -92,7 +92,7 @@ def load_text(directory, text, **options):
 
 
 def test_a_full_file(directory):
-    snapshot, settings, warnings, _ = load_text(directory, FULL)
+    snapshot, settings, warnings, *_ = load_text(directory, FULL)
     assert warnings == []
     assert settings == Settings(
         path=directory / "promgate.yml",
@@ -161,7 +161,7 @@ def test_what_is_left_out_is_as_the_gate_has_it(directory):
     text = """
 routes: [{name: open, path: /, upstream: "http://127.0.0.1:8080", auth: none}]
 """
-    snapshot, settings, warnings, _ = load_text(directory, text)
+    snapshot, settings, warnings, *_ = load_text(directory, text)
     route = Route(
         name="open",
         path="/",
