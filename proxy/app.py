@@ -14,6 +14,7 @@ import secrets
 import signal
 import ssl
 from functools import partial
+from importlib import import_module
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -150,10 +151,12 @@ class App:
             in_background(stack, reach.run())
             in_background(stack, follow(lambda: [pool.files for pool in relay.pools.values() if pool.files]))
             in_background(stack, self._jwts.run())
-            in_background(stack, self._reload.run(lambda fresh: self._reloaded(parts, fresh)))
+            prepare = partial(self._start_control, stack, parts)
+            in_background(stack, self._reload.run(lambda fresh: self._reloaded(parts, fresh), prepare))
             self._on_signals()
             gc.collect()
             gc.freeze()  # what lives from here to the end need not be looked at again
+            parts.serving = True
             _log.info("serving on %s", ", ".join(map(str, settings.listen)))
             await self._stop.wait()
             if parts.desk is not None:
@@ -176,9 +179,21 @@ class App:
 
     async def _open_console(self, stack: contextlib.AsyncExitStack, parts: Parts) -> None:
         """The control plane, where a route leads to it: on the public listener, or behind a gate of its own."""
-        snapshot, address = parts.relay.gate.snapshot, self._loaded.settings.console_listen
-        if CONTROL not in parts.relay.pools and not snapshot.console:
+        await self._start_control(stack, parts, self._loaded)
+        snapshot, address = self._loaded.snapshot, self._loaded.settings.console_listen
+        if address is not None:
+            gate = Gate(console_only(snapshot), self._memory)
+            parts.console = await open_beside(parts.listeners, gate, snapshot.console, [address], tls=True)
+            _log.info("console on %s", address)
+
+    async def _start_control(self, stack: contextlib.AsyncExitStack, parts: Parts, loaded: Loaded) -> None:
+        """If `loaded` needs it and it does not run. It is there before a route leads to it, so nobody gets a 502."""
+        snapshot, internal = loaded.snapshot, parts.relay.internal
+        is_needed = any(route.upstream == CONTROL and not route.inquires for route in snapshot.routes)
+        if internal.serve is not None or not (is_needed or snapshot.console):
             return
+        if parts.serving:  # half a second, in which a reload must not hold up requests
+            await asyncio.to_thread(import_module, "proxy.console.control")
         from proxy.console.control import ControlPlane, Windows  # noqa: PLC0415 - not paid for where it is not used
 
         book, now = self._memory.book, parts.relay.clock.now
@@ -196,12 +211,8 @@ class App:
             door=None if parts.people is None else _door(parts, parts.people, judging),
         )
         plane = ControlPlane(windows)
-        parts.relay.internal.serve = await plane.start()
+        internal.serve = await plane.start()
         stack.push_async_callback(plane.stop)
-        if address is not None:
-            gate = Gate(console_only(snapshot), self._memory)
-            parts.console = await open_beside(parts.listeners, gate, snapshot.console, [address], tls=True)
-            _log.info("console on %s", address)
 
     async def _follow_store(
         self, stack: contextlib.AsyncExitStack, ledger: Ledger | None, observers: Observers

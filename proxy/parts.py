@@ -61,6 +61,7 @@ class Parts:
     ledger: Ledger | None
     people: People | None
     listening: bool = False
+    serving: bool = False
     redirect: Listeners | None = None
     desk: ServerDesk | None = None
     console: Listeners | None = None

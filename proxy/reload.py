@@ -16,7 +16,7 @@ from proxy.config.read import ConfigError, load
 from proxy.config.stamp import look_at
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping
     from pathlib import Path
 
     from proxy.config.problem import Problem
@@ -56,23 +56,31 @@ class Reload:
         """Read the file now, changed or not."""
         self._asked.set()
 
-    async def run(self, take: Callable[[Loaded], None]) -> None:
-        """Follow the file until cancelled; `take` is called in the event loop with each configuration that is good."""
+    async def run(
+        self, take: Callable[[Loaded], None], prepare: Callable[[Loaded], Awaitable[None]] | None = None
+    ) -> None:
+        """Follow the file until cancelled; `take` is called in the event loop with each configuration that is good.
+
+        `prepare` starts before that what it needs. If it fails, the configuration is not taken.
+        """
         while True:
             try:
                 if await self._is_asked() or await asyncio.to_thread(self._has_settled):
                     waiting, self._waiting = self._waiting, []
-                    problems = await self._try(take)
+                    problems = await self._try(take, prepare)
                     for told in waiting:
                         if not told.done():  # whoever asked may have gone
                             told.set_result(problems)
             except Exception:  # noqa: BLE001 - a defect must not end the watch
                 _log.exception("looking at the configuration failed; it is tried again")
 
-    async def _try(self, take: Callable[[Loaded], None]) -> list[str]:
+    async def _try(
+        self, take: Callable[[Loaded], None], prepare: Callable[[Loaded], Awaitable[None]] | None
+    ) -> list[str]:
         try:
-            return await self._reload(take)
+            return await self._reload(take, prepare)
         except Exception as defect:  # noqa: BLE001 - a defect must not end the watch
+            self.failed = True
             _log.exception("the reload failed; the configuration before it goes on")
             return [f"the reload failed: {defect!r}"]
 
@@ -92,7 +100,9 @@ class Reload:
         self._seen = now
         return now == before and now != self._judged
 
-    async def _reload(self, take: Callable[[Loaded], None]) -> list[str]:
+    async def _reload(
+        self, take: Callable[[Loaded], None], prepare: Callable[[Loaded], Awaitable[None]] | None
+    ) -> list[str]:
         try:
             loaded = await asyncio.to_thread(load, self._path, listen=self._listen)
         except ConfigError as error:
@@ -100,6 +110,8 @@ class Reload:
             _log.error("%s was not taken, the one before it serves: %s", self._path, _tell(error.problems))
             return list(map(str, error.problems))
         self._judged, self._watches = loaded.files, loaded.settings.watch
+        if prepare is not None:
+            await prepare(loaded)
         take(loaded)
         self.failed, self.taken_at = False, time.time()
         return []

@@ -191,3 +191,33 @@ def test_a_file_that_was_only_touched_is_the_same_configuration(path: Path) -> N
             assert taken == ["first"]
 
     asyncio.run(play())
+
+
+def test_what_cannot_be_made_ready_is_not_taken_and_said(path: Path) -> None:
+    path.write_text(good(watch="false"))
+
+    async def play() -> None:
+        order: list[str] = []
+        is_broken = True
+
+        async def prepare(loaded: Loaded) -> None:
+            await asyncio.sleep(0)
+            if is_broken:
+                raise OSError("no room")
+            order.append(f"ready for {loaded.snapshot.routes[0].name}")
+
+        reload = Reload(load(path), poll_s=POLL_S)
+        running = asyncio.create_task(reload.run(lambda fresh: order.append(fresh.snapshot.routes[0].name), prepare))
+        async with asyncio.timeout(10):
+            put(path, good("second", watch="false"))
+            (problem,) = await reload.now()
+            assert "no room" in problem
+            assert reload.failed
+            assert order == []
+            is_broken = False
+            assert await reload.now() == []
+        assert order == ["ready for second", "second"]
+        assert not reload.failed
+        running.cancel()
+
+    asyncio.run(play())

@@ -7,6 +7,7 @@ import os
 import signal
 import sqlite3
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,7 +21,6 @@ from tests.kit.wait import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 API = "/-/api/v1"
 JSON = {"Content-Type": "application/json"}
@@ -135,3 +135,53 @@ def test_a_foreign_host_is_not_answered_until_it_is_named(site: Site) -> None:
     site.promgate.config_file.write_text(yaml.safe_dump(written))
     os.kill(site.promgate.pid, signal.SIGHUP)
     wait_for(lambda: fetch(url, headers=named, ca_file=ca_file).status == 200, "the new name")
+
+
+def test_console_and_renewal_begin_with_a_reload_and_nobody_is_told_502(tmp_path: Path) -> None:
+    """They cost memory where they are not used, so nothing of them is there before; then all of it is, at once."""
+    write_private(tmp_path / "promgate" / "users", htpasswd("root"))
+    with HttpServer(lambda _: Reply(204)) as receiver:
+        config: dict[str, Any] = {
+            "htpasswd_file": "users",
+            "roles": {"admin": ["basic:root"]},
+            "tokens": {},
+            "routes": [write_route(receiver.base)],
+        }
+        with Promgate(tmp_path / "promgate", config) as promgate:
+            token = promgate.token("create", "agent")
+            written = yaml.safe_load(promgate.config_file.read_text())
+            seen: list[tuple[int, int, int]] = []
+
+            def look() -> tuple[int, int, int]:
+                ca_file, root = promgate.ca_file, basic("root", "root")
+                renewed = fetch(f"{promgate.base}{API}/renew", method="POST", headers=bearer(token), ca_file=ca_file)
+                listed = fetch(f"{promgate.base}{API}/tokens", headers=root, ca_file=ca_file)
+                shown = fetch(f"{promgate.base}/-/console", headers=root, ca_file=ca_file)
+                seen.append((renewed.status, listed.status, shown.status))
+                return seen[-1]
+
+            def take(**sections: Any) -> None:
+                fresh = promgate.config_file.with_suffix(".new")
+                fresh.write_text(yaml.safe_dump(written | sections))
+                fresh.replace(promgate.config_file)
+                os.kill(promgate.pid, signal.SIGHUP)
+
+            assert look() == (404, 404, 404)
+            assert not _has_loaded(promgate, "aiohttp")
+            tokens = written["tokens"] | {"senders": {"agent": "one"}}
+            take(tokens=tokens)
+            wait_for(lambda: look() == (204, 404, 404), "renewal")
+            take(tokens=tokens, console={})
+            wait_for(lambda: look() == (204, 200, 200), "the console")
+            take(console={})
+            wait_for(lambda: look()[0] == 403, "the end of renewal: the API takes no write token")
+            take()
+            wait_for(lambda: look() == (404, 404, 404), "the end of the console")
+            take(console={})
+            wait_for(lambda: look()[1:] == (200, 200), "the console again")
+            assert {status for each in seen for status in each} <= {200, 204, 403, 404}
+
+
+def _has_loaded(promgate: Promgate, package: str) -> bool:
+    """Whether a compiled part of it is mapped into the process."""
+    return f"/{package}/" in Path(f"/proc/{promgate.pid}/maps").read_text()
