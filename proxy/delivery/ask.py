@@ -153,4 +153,6 @@ def _reason(error: Exception) -> str:
         return error.reason or "the TLS connection broke"
     if isinstance(error, OSError):
         return error.strerror or str(error) or type(error).__name__
+    if isinstance(error, http.client.HTTPException):
+        return "what it sent is not HTTP"  # its text is the peer's own, which may be what it was given: a secret
     return str(error) or type(error).__name__

@@ -141,6 +141,25 @@ def test_no_tls_at_all(make):
         thread.join()
 
 
+def test_what_is_no_answer_is_not_repeated(make):
+    """A status line is the peer's own text, and this peer sends back what it was given."""
+    with socket.create_server(("127.0.0.1", 0)) as plain:
+
+        def echo():
+            peer, _ = plain.accept()
+            with peer:
+                got = b""
+                while parcel().secret.reveal().encode() not in got:
+                    got += peer.recv(65536)
+                peer.sendall(b"\x1b[31mgot " + parcel().secret.reveal().encode() + b"\r\n\r\n")
+
+        thread = threading.Thread(target=echo)
+        thread.start()
+        said = failure(make(url=f"http://127.0.0.1:{plain.getsockname()[1]}/"))
+        thread.join()
+    assert said.endswith("gave no answer: what it sent is not HTTP")
+
+
 def test_nobody_there(make):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
