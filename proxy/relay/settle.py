@@ -35,6 +35,7 @@ async def settle(relay: RelayContext, head: RequestHead, shown: Shown | None, ip
         if not isinstance(verdict, Forward) or not verdict.wait_s:
             return verdict
         await asyncio.sleep(verdict.wait_s)
+        facts.clear()  # what was found before may have been taken back while we waited
         facts[WAITED] = True
         now = monotonic()
         decision = again(now, relay.clock.at(now))

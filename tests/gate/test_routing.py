@@ -57,6 +57,21 @@ def test_find(path, found):
     assert (route.path if route else None) == found
 
 
+def test_a_path_of_thousands_of_segments_costs_no_more_look_ups_than_the_longest_prefix_has_segments():
+    class Counted(dict):
+        looks = 0
+
+        def get(self, key):
+            self.looks += 1
+            return super().get(key)
+
+    router = Router(named("/", "/a/b", "/x"))
+    router._by_prefix = Counted(router._by_prefix)
+    assert router.find(b"/a" * 8000).path == "/"
+    assert router.find(b"/a/b" + b"/c" * 8000).path == "/a/b"
+    assert router._by_prefix.looks <= 2 * 3
+
+
 def test_a_root_route_takes_what_is_left():
     router = Router(named("/", "/a"))
     assert [router.find(path).path for path in (b"/", b"/x", b"/a", b"/ab", b"/a/b")] == ["/", "/", "/a", "/", "/a"]

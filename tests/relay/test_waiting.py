@@ -2,10 +2,15 @@
 
 import asyncio
 import secrets
+from dataclasses import replace
 from time import monotonic
+from types import SimpleNamespace
 
-from proxy.gate.ask import ABSENT, FOUND
-from proxy.gate.snapshot import RateLimit
+from proxy.gate.ask import ABSENT, FOUND, WAITED, FindToken
+from proxy.gate.authenticate import ANYONE
+from proxy.gate.decision import Forward, Need
+from proxy.gate.snapshot import RateLimit, Route, Upstream
+from proxy.relay.settle import settle
 from proxy.tokens.secret import mint
 from proxy.tokens.token import TokenKind
 from tests.relay.stage import OK, answering, both_loops, get, on_a_loop, post, stage, until, upstream
@@ -34,6 +39,27 @@ async def test_a_rate_waits_first_and_then_says_not_now_to_a_sender_and_slow_dow
             assert 0.25 <= took < 1.0
             assert all(m.get("retry-after") for m in messages if m.status != 200)
         assert len(origin.requests) == len([o for o in relay.outcomes if o.reason == "ok"])
+
+
+@on_a_loop
+async def test_what_was_found_before_a_wait_is_found_anew_after_it():
+    """Meanwhile its key may have been withdrawn: an answer of before must not be taken for one of now."""
+    question, forward = FindToken(b"digest"), Forward(Route("r", "/", Upstream("127.0.0.1", 1)), ANYONE)
+    asked = []
+
+    class Finder:
+        async def answer(self, question):
+            asked.append(question)
+            return FOUND
+
+    def decide(head, shown, ip, at, now, facts):
+        if question not in facts:
+            return Need(question, forward.route)
+        return forward if WAITED in facts else replace(forward, wait_s=0.01)
+
+    relay = SimpleNamespace(gate=SimpleNamespace(decide=decide), finder=Finder(), clock=SimpleNamespace(at=float))
+    assert await settle(relay, None, None, "192.0.2.1", Need(question, forward.route)) == forward
+    assert asked == [question, question]
 
 
 # Questions that take their time
