@@ -220,13 +220,17 @@ class App:
         path = self._loaded.settings.store
         if path is None or ledger is None:
             return None, None
-        is_new = not path.exists()
         store = open_store(path)
-        if is_new:
-            _log.warning("%s was not there and was made: writers get 503; restore a backup if one was lost", path)
         stack.callback(store.close)
         watch = StoreWatch(store, self._memory.book, look=store.look)
         await watch.start()
+        age_s = self._clock.now() - self._memory.book.made_at
+        if age_s < (grace_s := self._loaded.snapshot.token_rules.retry_grace_s):
+            _log.warning(
+                "%s was made %.0f s ago: for %.0f s more, writers whose token it does not know are told 503; restore a "
+                "backup if one was lost",
+                path, max(age_s, 0.0), grace_s - age_s,
+            )  # fmt: skip
         stack.push_async_callback(watch.stop)
         await ledger.writer.start()
         stack.push_async_callback(ledger.writer.stop)

@@ -14,6 +14,7 @@ from proxy.cli.case import Case, Unable, explain_case, stand_in
 from proxy.gate.credentials import ShownToken
 from proxy.gate.decision import Reason
 from proxy.gate.edits import IDENTITY_FIELDS
+from proxy.tokens.book import TokenBook
 from proxy.tokens.ports import Changes
 from proxy.wire.head import RequestMemo, admit_request
 from proxy.wire.unlawful import Unlawful
@@ -57,9 +58,12 @@ def explain_recorded(line: Recorded, loaded: Loaded, memory: Memory) -> dict[str
 
 def _go_back(memory: Memory, at: float) -> None:
     """Take back the revocations that came later; the other facts of a token have their own times."""
-    book = memory.book
-    later = [one for one in book.tokens.values() if one.revoked_at is not None and one.revoked_at > at]
-    book.apply(Changes(book.generation, tuple(replace(one, revoked_at=None, held_until=None) for one in later)))
+    book, memory.book = memory.book, TokenBook()
+    then = tuple(
+        replace(one, revoked_at=None, held_until=None) if one.revoked_at is not None and one.revoked_at > at else one
+        for one in book.tokens.values()
+    )
+    memory.book.apply(Changes(book.generation, then, book.made_at))
 
 
 def _told(line: Recorded) -> dict[str, object]:

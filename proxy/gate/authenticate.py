@@ -121,27 +121,43 @@ class Authenticator:
     def _unknown_token(
         self, route: Route, shown: ShownToken, ip: str, at: float, now: float, facts: Mapping[Question, Answer]
     ) -> Identity | Deny | Need:
-        book = self._memory.book
         takes_tokens = Way.WRITE_TOKEN in route.ways or Way.BEARER in route.ways
-        is_lost = takes_tokens and route.kind is RouteKind.REMOTE_WRITE and not len(book)
+        lost = self._may_be_lost(now) if takes_tokens and route.kind is RouteKind.REMOTE_WRITE else None
         if shown.text and Way.INTROSPECTION in route.ways:
             introspect = Introspect(shown.text)
-            if not is_lost or facts.get(introspect) != REFUSED:
+            if lost is None or facts.get(introspect) != REFUSED:
                 return self._foreign(route, Way.INTROSPECTION, introspect, shown.digest, ip, at, now, facts)
-        if is_lost:
-            # A volume that was lost must not make every sender drop what it holds.
-            return Deny(Reason.STORE_EMPTY, route)
+        if lost is Reason.STORE_EMPTY:
+            return Deny(lost, route)
         question = FindToken(shown.digest)
         answer = facts.get(question)
         if answer == UNREADABLE:
             return Deny(Reason.STORE_UNREADABLE, route)
         if answer == BUSY:
             return Deny(Reason.BUSY, route)
-        if not takes_tokens or not shown.minted or answer == ABSENT:
+        is_absent = answer == ABSENT
+        if not takes_tokens or not shown.minted or (is_absent and lost is None):
             return self._wrong(route, ip, at)
-        if not book.readable:
+        if is_absent and lost is not None:
+            return Deny(lost, route)
+        if not self._memory.book.readable:
             return Deny(Reason.STORE_UNREADABLE, route)
-        return self._ask(route, question, ip, at)
+        if lost is None:
+            return self._ask(route, question, ip, at)
+        # A fleet behind one address is no guesser: it takes nothing from those who log in from there.
+        if self._held.spend(address_key(ip), at):
+            return Deny(lost, route, retry_after_s=RETRY_AFTER_S[1])
+        return Need(question, route)
+
+    def _may_be_lost(self, now: float) -> Reason | None:
+        """Why a token that nobody knows may be good: a volume that was lost must not make every sender drop its data.
+
+        The first token of a new store says nothing of those that the lost one had.
+        """
+        book = self._memory.book
+        if not len(book):
+            return Reason.STORE_EMPTY
+        return Reason.STORE_NEW if now < book.made_at + self._snapshot.token_rules.retry_grace_s else None
 
     def _password(
         self, route: Route, shown: ShownPassword, ip: str, at: float, facts: Mapping[Question, Answer]

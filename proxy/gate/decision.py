@@ -51,6 +51,7 @@ class Reason(enum.StrEnum):
     PROVIDER_UNREACHABLE = "provider_unreachable"
     CERTIFICATE_ENDED = "certificate_ended"
     STORE_EMPTY = "store_empty"
+    STORE_NEW = "store_new"
     STORE_UNREADABLE = "store_unreadable"
     SESSIONS_UNREADABLE = "sessions_unreadable"
     TOO_MANY_GUESSES = "too_many_guesses"

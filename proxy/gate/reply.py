@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 #: OK, GRANTED, CLIENT_GONE, CLIENT_LATE and TUNNEL_IDLE have no entry: there is nothing, or nobody, to tell.
 _CREDENTIAL = "promgate: no valid credential; check the token or password that this client sends"
+_STORE_NEW = (
+    "promgate: the token store was made anew and does not know this token; restore the lost store, or give this "
+    "sender a token of 'promgate token create'"
+)
 _INQUIRY = (
     "promgate: say whose request it is and which, each once: X-Forwarded-For; and X-Original-URL and -Method, "
     "or X-Forwarded-Uri and -Method"
@@ -58,6 +62,7 @@ _TEXT: dict[Reason, tuple[int, str]] = {
     Reason.PROVIDER_UNREACHABLE: (503, "promgate: the token's provider cannot be asked; see promgate's log"),
     Reason.CERTIFICATE_ENDED: (401, "promgate: this connection's certificate has ended; connect again with a good one"),
     Reason.STORE_EMPTY: (503, "promgate: no token is known here yet; create one with 'promgate token create'"),
+    Reason.STORE_NEW: (503, _STORE_NEW),
     Reason.STORE_UNREADABLE: (503, "promgate: the token store cannot be read; see promgate's log"),
     Reason.SESSIONS_UNREADABLE: (503, "promgate: sessions cannot be read; see promgate's log"),
     Reason.TOO_MANY_GUESSES: (429, "promgate: too many failed attempts; wait"),

@@ -37,6 +37,7 @@ _OF_THE_MOMENT: Final = frozenset(
         Reason.KEY_LATE,
         Reason.PROVIDER_UNREACHABLE,
         Reason.STORE_EMPTY,
+        Reason.STORE_NEW,
         Reason.STORE_UNREADABLE,
         Reason.SESSIONS_UNREADABLE,
     }

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 class MemoryStore:
     """A TokenStore that forgets. Safe to use from several threads, as the other stores are."""
 
-    def __init__(self) -> None:
+    def __init__(self, made_at: float = 0.0) -> None:
+        self._made_at = made_at
         self._lock = threading.Lock()
         self._generation = 0
         self._rows: dict[str, tuple[int, Token]] = {}
@@ -27,7 +28,7 @@ class MemoryStore:
     def changes_since(self, generation: int) -> Changes:
         with self._lock:
             changed = tuple(token for at, token in self._rows.values() if at > generation)
-            return Changes(self._generation, changed)
+            return Changes(self._generation, changed, self._made_at)
 
     def named(self, name: str) -> tuple[Token, ...]:
         with self._lock:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -83,10 +84,11 @@ class SqliteStore:
 
     def changes_since(self, generation: int) -> Changes:
         with self._transaction("BEGIN") as db:
-            now = _generation(db)
+            now, made_at = db.execute("SELECT generation, made_at FROM meta").fetchone()
             if now == generation:
-                return Changes(now, ())
-            return Changes(now, self._tokens("WHERE generation > ? ORDER BY generation, seq", generation))
+                return Changes(now, (), made_at)
+            changed = self._tokens("WHERE generation > ? ORDER BY generation, seq", generation)
+            return Changes(now, changed, made_at)
 
     def named(self, name: str) -> tuple[Token, ...]:
         with self._transaction("BEGIN"):
@@ -196,7 +198,7 @@ def _make(path: Path) -> None:
         db = connect(draft, synchronous="FULL")
         try:
             db.execute("PRAGMA journal_mode = WAL")
-            sqlite_schema.make(db)
+            sqlite_schema.make(db, time.time())
         finally:
             db.close()
         place.give_to_owner_of(path.parent, draft)

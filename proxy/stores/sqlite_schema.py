@@ -1,6 +1,7 @@
 """The tables of a token store, and how those of an older promgate become them.
 
-Version 1 had tokens alone; version 2 has the journal of rotations beside them. A migration is one transaction, the
+Version 1 had tokens alone; version 2 has the journal of rotations beside them; version 3 knows when the store was made,
+which is not known of an older one: it counts as made long ago. A migration is one transaction, the
 version's number included: a process killed in it leaves the old store, whole.
 """
 
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     import sqlite3
 
 _APPLICATION_ID = 0x70676174  # "pgat": tells `file` and us whose database it is
-VERSION = 2
+VERSION = 3
 
 # The index and the trigger repeat rules of `admit`, so that they hold for whatever else opens the file.
 _TOKENS = """
@@ -75,8 +76,13 @@ CREATE TABLE receipt (
 );
 """
 
+_MADE_AT = "ALTER TABLE meta ADD COLUMN made_at REAL NOT NULL DEFAULT 0.0;"
+
 #: Version -> what makes the next one of it. An overlap that is open keeps its end as its bound: `max_until` is empty.
-_STEPS = {1: "ALTER TABLE token ADD COLUMN max_until REAL; ALTER TABLE token ADD COLUMN held_until REAL;" + _JOURNAL}
+_STEPS = {
+    1: "ALTER TABLE token ADD COLUMN max_until REAL; ALTER TABLE token ADD COLUMN held_until REAL;" + _JOURNAL,
+    2: _MADE_AT,
+}
 
 
 class Newer(Exception):
@@ -97,11 +103,12 @@ def version_of(db: sqlite3.Connection) -> int | None:
     return int(version)
 
 
-def make(db: sqlite3.Connection) -> None:
-    """The tables, in an empty file."""
+def make(db: sqlite3.Connection, now: float) -> None:
+    """The tables, in an empty file of which nobody else knows."""
     db.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
     db.execute(f"PRAGMA user_version = {VERSION}")
-    db.executescript(f"BEGIN; {_TOKENS} {_JOURNAL} COMMIT;")
+    db.executescript(f"BEGIN; {_TOKENS} {_JOURNAL} {_MADE_AT} COMMIT;")
+    db.execute("UPDATE meta SET made_at = ?", (now,))
 
 
 def migrate(db: sqlite3.Connection) -> None:

@@ -159,10 +159,9 @@ class StoreWatch:
                 f"the token store went back from generation {self._book.generation} to {changes.generation}, an older "
                 "copy was put in its place: restart promgate to take it in"
             )
-        if changes.generation > self._book.generation:
-            revoked = self._book.apply(changes)
-            if revoked:
-                self.on_revoked(revoked)
+        revoked = self._book.apply(changes)
+        if revoked:
+            self.on_revoked(revoked)
 
     def _note(self, failure: StoreError | None) -> None:
         """One line when the store is lost, one when it is back."""

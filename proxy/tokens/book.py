@@ -13,15 +13,17 @@ class TokenBook:
     """Digest -> facts. Changed only by `apply`, which runs between two requests on the event loop.
 
     `readable` turns False while the store behind it cannot be read: a token not found here may then
-    exist all the same, and nobody can say so.
+    exist all the same, and nobody can say so. `made_at` is when that store was made: one that is new may stand in the
+    place of a lost one.
     """
 
-    __slots__ = ("_digest_of", "find", "generation", "readable", "tokens")
+    __slots__ = ("_digest_of", "find", "generation", "made_at", "readable", "tokens")
 
     def __init__(self) -> None:
         self.tokens: dict[bytes, Token] = {}
         self.find = self.tokens.get
         self.generation = 0
+        self.made_at = 0.0
         self.readable = True
         self._digest_of: dict[str, bytes] = {}
 
@@ -45,4 +47,5 @@ class TokenBook:
             self._digest_of[token.id] = token.digest
             self.tokens[token.digest] = token
         self.generation = changes.generation
+        self.made_at = changes.made_at
         return frozenset(revoked)

@@ -19,10 +19,12 @@ class Changes:
     """The tokens changed since a generation.
 
     `generation` rises by one with each committed transaction; `tokens` are whole new facts, not differences.
+    `made_at` is when the store was made, in unix seconds; 0.0: before anybody wrote that down.
     """
 
     generation: int
     tokens: tuple[Token, ...]
+    made_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

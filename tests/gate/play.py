@@ -81,15 +81,15 @@ GRAFANA, GRAFANA_SECRET = minted("grafana", TokenKind.READER)
 _, STRANGE_SECRET = minted("nobody")
 
 
-def memory(*tokens, readable=True):
+def memory(*tokens, readable=True, made_at=0.0):
     made = Memory(bytes(32))
-    made.book.apply(Changes(1, tokens))
+    made.book.apply(Changes(1, tokens, made_at))
     made.book.readable = readable
     return made
 
 
-def gate(*, tokens=(SENDER, GRAFANA), snapshot=SNAPSHOT, readable=True, **changes):
-    return Gate(replace(snapshot, **changes), memory(*tokens, readable=readable))
+def gate(*, tokens=(SENDER, GRAFANA), snapshot=SNAPSHOT, readable=True, made_at=0.0, **changes):
+    return Gate(replace(snapshot, **changes), memory(*tokens, readable=readable, made_at=made_at))
 
 
 def bearer(secret):

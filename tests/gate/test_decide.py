@@ -21,7 +21,7 @@ from proxy.gate.ask import (
 )
 from proxy.gate.decide import Gate
 from proxy.gate.decision import Deny, Forward, Identity, Local, Reason
-from proxy.gate.snapshot import Bounds, RateLimit, RouteKind, Rule, Way
+from proxy.gate.snapshot import Bounds, RateLimit, RouteKind, Rule, TokenRules, Way
 from proxy.tokens.ports import Changes
 from proxy.tokens.secret import digest
 from proxy.tokens.token import TokenKind
@@ -214,6 +214,59 @@ def test_who_cannot_tell_does_not_say_no(tokens, readable, answers, reason):
 
 def test_any_token_waits_for_a_lost_store():
     assert decide(gate(tokens=[]), write(), bearer(b"not even ours")) == Deny(Reason.STORE_EMPTY, WRITE)
+
+
+def new_store(*tokens, age_s=0.0, **changes):
+    return gate(tokens=tokens or [SENDER], made_at=NOW - age_s, **changes)
+
+
+@pytest.mark.parametrize(
+    ("age_s", "reason"),
+    [
+        (-60.0, Reason.STORE_NEW),
+        (0.0, Reason.STORE_NEW),
+        (GRACE_S - 1, Reason.STORE_NEW),
+        (GRACE_S, Reason.BAD_CREDENTIAL),
+    ],
+)
+def test_the_first_token_of_a_new_store_does_not_make_the_other_senders_drop_their_data(age_s, reason):
+    """The volume was lost, and one sender has its new token."""
+    decision, questions = ask(new_store(age_s=age_s), write(), bearer(STRANGE_SECRET), answers=[ABSENT])
+    assert (decision, len(questions)) == (Deny(reason, WRITE), 1)
+    status, fields, _ = answered(decision)
+    assert status == (503 if reason is Reason.STORE_NEW else 401)
+    if status == 503:
+        assert 5 <= int(fields["Retry-After"]) <= 30
+
+
+@pytest.mark.parametrize("secret", [b"not even ours", STRANGE_SECRET[:-1]])
+def test_what_no_store_can_have_held_is_wrong_for_a_new_one_too(secret):
+    assert decide(new_store(), write(), bearer(secret)) == Deny(Reason.BAD_CREDENTIAL, WRITE)
+
+
+def test_a_new_store_lets_in_whom_it_knows_and_says_no_to_whom_it_knows():
+    ended, secret = minted("late", revoked_at=NOW - 1)
+    one = new_store(SENDER, ended)
+    assert decide(one, write(), bearer(SENDER_SECRET)) == Forward(WRITE, WRITER)
+    assert decide(one, write(), bearer(secret)).reason is Reason.TOKEN_REVOKED
+
+
+def test_a_new_store_is_no_excuse_for_a_reader_and_none_where_nothing_is_held():
+    assert decide(new_store(), read(), bearer(STRANGE_SECRET), answers=[ABSENT]).reason is Reason.BAD_CREDENTIAL
+    none = new_store(token_rules=TokenRules(retry_grace_s=0.0))
+    assert decide(none, write(), bearer(STRANGE_SECRET), answers=[ABSENT]).reason is Reason.BAD_CREDENTIAL
+
+
+def test_a_fleet_that_a_new_store_does_not_know_is_no_guesser_and_costs_few_looks():
+    one, looks = new_store(), 0
+    for _ in range(200):
+        decision, questions = ask(one, write(), bearer(STRANGE_SECRET))
+        looks += len(questions)
+        if not questions:
+            assert decision == Deny(Reason.STORE_NEW, WRITE, retry_after_s=30.0)
+    assert looks == one.snapshot.bounds.held.burst
+    # whoever logs in from the same address is not held up
+    assert decide(one, read(), basic("ann", b"right"), answers=[True]) == Forward(READ, ANN)
 
 
 def test_an_empty_store_is_no_excuse_for_a_reader():

@@ -130,6 +130,13 @@ def test_an_empty_store_holds_back_the_refusal_and_no_more():
     assert found.reason is Reason.BAD_CREDENTIAL
 
 
+def test_so_does_a_new_one_that_knows_a_first_token():
+    one = a_gate(tokens=(SENDER,), made_at=NOW)
+    assert isinstance(decide(one, write(), OPAQUE, answers=[claims()]), Forward)
+    assert decide(one, write(), bearer(b"other"), answers=[REFUSED]).reason is Reason.BAD_CREDENTIAL
+    assert decide(one, write(), bearer(STRANGE_SECRET), answers=[REFUSED, ABSENT]).reason is Reason.STORE_NEW
+
+
 def test_guesses_are_limited_before_anybody_is_asked():
     one = a_gate()
     asked = 0

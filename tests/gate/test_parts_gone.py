@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from proxy.gate.ask import BUSY, LATE, UNREACHABLE, UNREADABLE, Claims
+from proxy.gate.ask import ABSENT, BUSY, LATE, REFUSED, UNREACHABLE, UNREADABLE, Claims
 from proxy.gate.decision import Deny, Forward
 from proxy.gate.snapshot import Introspection, Way
 from tests.gate import test_people as people
 from tests.gate.play import (
     AT,
+    GRACE_S,
     GRAFANA,
     NOW,
     READ,
@@ -72,6 +73,11 @@ def store_empty():
     return None, told(a_gate(tokens=()), write(), bearer(STRANGE_SECRET))
 
 
+def store_new(age_s):
+    made = a_gate(tokens=(SENDER,), made_at=NOW - age_s)
+    return told(made, write(), bearer(SENDER_SECRET)), told(made, write(), bearer(STRANGE_SECRET), REFUSED, ABSENT)
+
+
 def keys(answer, later, then):
     """Who was verified `later` seconds ago, and who was not; the verifier answers so for both."""
     made = remembering(jwt("known"), GOOD, write())
@@ -114,7 +120,9 @@ def people_unreachable(later):
 
 ROWS = {
     "token store: cannot be read": store_unreadable,
-    "token store: empty, or made anew; on a write route": store_empty,
+    "token store: empty; on a write route": store_empty,
+    "token store: made anew, within `retry_grace`; on a write route": lambda: store_new(GRACE_S - 1),
+    "token store: made anew, later": lambda: store_new(GRACE_S),
     "an issuer's keys: cannot be fetched, within an hour": lambda: keys(GOOD, 1, GOOD),
     "an issuer's keys: cannot be fetched, for longer": doubted,
     "an issuer's keys: one that is not known yet, within 30 s of a fetch": lambda: keys(LATE, 1, GOOD),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import replace
 
 import pytest
@@ -20,7 +21,7 @@ from tests.tokens.play import after, committed, create, randomness, rotate
 def opened(request, tmp_path):
     """Another opening of the same store, as a second process has it."""
     if request.param == "memory":
-        store = MemoryStore()
+        store = MemoryStore(time.time())
         yield lambda: store
         return
     stores = []
@@ -43,6 +44,15 @@ def test_a_new_store_is_empty(store):
     assert store.changes_since(0).tokens == ()
     assert store.changes_since(0).generation == 0
     assert (store.named("prom"), list(store.names()), store.find(b"\0" * 32)) == ((), [], None)
+
+
+def test_a_store_says_when_it_was_made_for_good(opened):
+    before, store = time.time(), opened()
+    made_at = store.changes_since(0).made_at
+    assert before - 5 < made_at <= time.time()
+    for name in ("a", "b"):
+        committed(store, name)
+    assert [opened().changes_since(generation).made_at for generation in (0, 1, 2)] == [made_at] * 3
 
 
 def test_what_was_written_is_read_by_another_to_the_last_bit(opened):

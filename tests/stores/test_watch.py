@@ -78,6 +78,20 @@ def test_a_start_loads_all(loop, disk, book):
 
 
 @on_both_loops
+def test_a_store_that_is_new_is_known_to_be_new_before_it_holds_a_token(loop, tmp_path, book):
+    async def main():
+        with closing(open_store(tmp_path / "promgate.db")) as store:
+            async with watching(store, book) as watch:
+                made_at = book.made_at
+                assert time.time() - 60 < made_at <= time.time()
+                committed(store, "a")
+                await watch.sync(1)
+                assert book.made_at == made_at
+
+    run(loop, main)
+
+
+@on_both_loops
 def test_a_start_without_a_readable_store_fails_and_logs_nothing(loop, disk, book, caplog):
     disk.failure = StoreError("x.db: the file is damaged")
 

@@ -1,0 +1,69 @@
+"""A volume is lost, and a store is made anew: the senders that it does not know keep their data while it is new."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import pytest
+
+from proxy.tokens.secret import mint
+from proxy.tokens.token import TokenKind
+from tests.kit.fetch import Answer, bearer, fetch
+from tests.kit.http_server import HttpServer, Reply
+from tests.kit.process import free_port
+from tests.kit.promgate import WRITE_PATH, Promgate, run, write_route
+from tests.kit.wait import wait_for
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.real
+
+#: What a sender still has from the store that was lost.
+LOST = mint(TokenKind.WRITE, os.urandom).secret.reveal()
+
+
+def _push(promgate: Promgate, secret: str) -> Answer:
+    return fetch(promgate.write_url, method="POST", body=b"x", headers=bearer(secret), ca_file=promgate.ca_file)
+
+
+def test_a_first_start_of_init_holds_the_senders_that_it_does_not_know(tmp_path: Path) -> None:
+    telemetry = free_port()
+    with HttpServer(lambda _: Reply(204)) as upstream:
+        config = {"routes": [write_route(upstream.base)], "telemetry": {"listen": f"127.0.0.1:{telemetry}"}}
+        promgate = Promgate(tmp_path, config)
+        made = run("init", "--write-token=agent", f"--config.file={promgate.config_file}")
+        assert made.returncode == 0, made.stderr
+        with promgate:
+            assert _push(promgate, (tmp_path / "agent.token").read_text().strip()).status == 204
+            told = _push(promgate, LOST)
+            assert (told.status, 5 <= int(told.headers["Retry-After"]) <= 30) == (503, True)
+            assert b"made anew" in told.body
+            assert _push(promgate, LOST[:-1]).status == 401
+            promgate.wait_request(lambda line: line["reason"] == "store_new" and line["status"] == 503, "its line")
+            page = fetch(f"http://127.0.0.1:{telemetry}/metrics").body.decode()
+            (line,) = [line for line in page.splitlines() if 'reason="store_new"' in line]
+            assert line.startswith("promgate_requests_total{")
+            assert 'code="503"' in line
+            assert "writers whose token it does not know are told 503" in promgate.log
+            assert _explained(promgate, tmp_path) == "store_new"
+
+            with closing(sqlite3.connect(tmp_path / "promgate.db", isolation_level=None)) as db:
+                db.execute("UPDATE meta SET made_at = made_at - 3601")
+            wait_for(lambda: _push(promgate, LOST).status == 401, "the grace to be over")
+            assert _explained(promgate, tmp_path) == "bad_credential"
+
+
+def _explained(promgate: Promgate, directory: Path) -> str:
+    shown = directory / "lost.token"
+    shown.touch(mode=0o600)
+    shown.write_text(LOST)
+    done = run(
+        "explain", "-X", "POST", f"{promgate.base}{WRITE_PATH}", f"--credentials-file={shown}", "--output=json",
+        f"--config.file={promgate.config_file}",
+    )  # fmt: skip
+    return str(json.loads(done.stdout)["reason"])
