@@ -141,8 +141,8 @@ class App:
                 flushed = partial(ledger.flush, observers)
                 audit = None if self._trail is None else partial(Operation, self._trail)
                 parts.desk = ServerDesk(store, snapshot.token_rules, self._clock.now, watch.sync, flushed, audit)
-                parts.desk.keeper.start()
-                stack.push_async_callback(asyncio.to_thread, parts.desk.keeper.stop)
+                parts.desk.start()
+                stack.push_async_callback(asyncio.to_thread, parts.desk.stop)
             await self._open_console(stack, parts)
             if certificate is not None:
                 in_background(stack, certificate[0].run(parts.use))
@@ -160,7 +160,7 @@ class App:
             _log.info("serving on %s", ", ".join(map(str, settings.listen)))
             await self._stop.wait()
             if parts.desk is not None:
-                parts.desk.keeper.end()  # it begins nothing more, for whose canary no listener would be there
+                parts.desk.end()  # no rotation begins any more, for whose canary no listener would be there
             _log.info("draining: %d connections", len(relay.connections))
             cut = sum(await asyncio.gather(*(each.drain() for each in parts.every_listener)))
             _log.info("stopped, %d connections cut", cut)

@@ -1,104 +1,53 @@
-"""The server's own hand: begins what is due, takes up what was left open, and lets the ledger's rule move deadlines.
+"""The server's own hand: begins the rotations that are due, and takes up what was left open.
 
-A thread of its own, for all of it blocks. It looks at the store when that has changed or when something comes due, and
-otherwise at two stat calls a second. What fails is said once in the log, and tried again later and later.
+A name that is in trouble is left alone for a while and said once; the others have their turn.
 """
 
 from __future__ import annotations
 
 import logging
-import threading
 from collections import Counter
 from typing import TYPE_CHECKING
 
 from proxy.desk.auditing import record_end
+from proxy.desk.rounds import TICK_S, Rounds
 from proxy.desk.schedule import Outlook, do, look_ahead, next_time, next_work
 from proxy.tokens.lifecycle import Refusal
 from proxy.tokens.ports import StoreError
-from proxy.tokens.rotation import FIRST_RETRY_S
+from proxy.tokens.rotation import FIRST_RETRY_S, retry_wait_s
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from proxy.desk.desk import Desk
+    from proxy.desk.schedule import Work
 
 _log = logging.getLogger("promgate.rotation")
 
-TICK_S = 1.0
-#: A look at the store costs little; whatever was overlooked is found by then.
-LOOK_EACH_S = 30.0
-STOP_WAIT_S = 5.0
-_LEAST_PAUSE_S = 0.1
-
 
 class Keeper:
-    """`start`, then `stop`. `desk` is asked for anew each time: a reload may have changed the rules."""
+    """Its `rounds` are started and stopped. A rotation that is under way at the end is taken up by the next server."""
 
-    def __init__(
-        self,
-        desk: Callable[[], Desk],
-        look: Callable[[], object],
-        chores: Iterable[Callable[[Desk], float | None]] = (),
-        *,
-        tick_s: float = TICK_S,
-    ) -> None:
-        """`look`: a sign that differs once the store may have changed.
-
-        A chore does its part of the work, and says when it wants to be called again, at the latest.
-        """
-        self._desk = desk
-        self._look = look
-        self._chores = tuple(chores)
-        self._tick_s = self._pause_s = tick_s
-        self._ending = threading.Event()
-        # A daemon: a sink that hangs must not keep the process from ending. Any step may be the last.
-        self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
-        self._seen: object = None
-        self._next_at = 0.0
+    def __init__(self, desk: Callable[[], Desk], look: Callable[[], object], *, tick_s: float = TICK_S) -> None:
+        self.rounds = Rounds("rotations", desk, look, self._work, tick_s=tick_s)
+        self._tick_s = tick_s
         self._not_before: dict[str, float] = {}
         self._said: dict[str, str] = {}
-        #: For the metrics: what the last look saw, when, and how rotations of this process ended.
+        self._defects: Counter[str] = Counter()
+        #: For the metrics: what the last look saw, and how rotations of this process ended.
         self.outlook = Outlook((), (), ())
         self.ended: Counter[str] = Counter()
 
-    def start(self) -> None:
-        self._thread.start()
-
-    def end(self) -> None:
-        """Begin nothing more."""
-        self._ending.set()
-
-    def stop(self) -> None:
-        """End, and wait a little. A rotation that it is in the middle of is taken up by the next server."""
-        self.end()
-        self._thread.join(STOP_WAIT_S)
-
-    def _run(self) -> None:
-        while not self._ending.wait(self._pause_s):
-            self._pause_s = self._tick_s
-            try:
-                self.work()
-            except StoreError as error:
-                self._say("", f"the schedule waits: {error}")
-            except Exception:  # noqa: BLE001 - a defect must not end the schedule in silence
-                _log.exception("the schedule failed")
-
-    def work(self) -> None:
-        """One look, and all that there is to do now. Raises StoreError."""
-        desk = self._desk()
-        sign, now = self._look(), desk.clock()
-        if sign == self._seen and now < self._next_at:
-            return
-        self._seen = sign
+    def _work(self, desk: Desk) -> float | None:
+        now = desk.clock()
         self.outlook = look_ahead(desk)
-        times = [next_time(self.outlook), *(chore(desk) for chore in self._chores)]
-        while not self._ending.is_set() and self._step(desk):
+        times = [next_time(self.outlook)]
+        while not self.rounds.is_ending and self._step(desk):
             self.outlook = look_ahead(desk)
             times.append(next_time(self.outlook))
-        self._said.pop("", None)
-        later = [at for at in (*times, *self._not_before.values()) if at is not None and at > now]
-        self._next_at = now + self._tick_s if self._is_awaited(now) else min([*later, now + LOOK_EACH_S])
-        self._pause_s = min(self._tick_s, max(self._next_at - desk.clock(), _LEAST_PAUSE_S))
+        if self._is_awaited(now):
+            return now + self._tick_s
+        return min((at for at in (*times, *self._not_before.values()) if at is not None and at > now), default=None)
 
     def _is_awaited(self, now: float) -> bool:
         """Something may be there to do at any moment: a minute passes, or a process that drives a rotation ends."""
@@ -109,29 +58,36 @@ class Keeper:
         """Begin or take up one rotation; whether there was one."""
         now = desk.clock()
         self._not_before = {name: at for name, at in self._not_before.items() if at > now}
-        allowed = self.outlook.without(self._not_before)
-        work = next_work(desk, allowed)
+        work = next_work(desk, self.outlook.without(self._not_before))
         if work is None:
             return False
+        try:
+            self._do(desk, work)
+        except StoreError:
+            raise  # the trouble of all names
+        except Exception:  # noqa: BLE001 - a defect that one name has met must not end the calendar of the others
+            self.ended["failed"] += 1
+            self._defects[work.name] += 1
+            self._not_before[work.name] = desk.clock() + retry_wait_s(self._defects[work.name])
+            _log.exception("%s: a defect ended its rotation; it is taken up later", work.name)
+        else:
+            del self._defects[work.name]
+        return True
+
+    def _do(self, desk: Desk, work: Work) -> None:
         result = do(desk, work)
         if isinstance(result, Refusal):
             self.ended["failed"] += 1
-            if self._said.get(work.name) != result.text:
-                record_end(desk, work.name, result)
             # What the journal does not know (a refusal to begin) must not be asked for each second.
-            self._not_before[work.name] = now + FIRST_RETRY_S
-            self._say(work.name, result.text)
-        else:
-            self.ended["done"] += 1
-            self._said.pop(work.name, None)
-            for line in result.notes:
-                _log.info("%s", line)
-            if result.failure:
-                _log.error("%s: %s", work.name, result.failure)
-        return True
-
-    def _say(self, name: str, text: str) -> None:
-        """Once, until it is another trouble."""
-        if self._said.get(name) != text:
-            self._said[name] = text
-            _log.error("%s", text)
+            self._not_before[work.name] = desk.clock() + FIRST_RETRY_S
+            if self._said.get(work.name) != result.text:
+                self._said[work.name] = result.text
+                record_end(desk, work.name, result)
+                _log.error("%s", result.text)
+            return
+        self.ended["done"] += 1
+        self._said.pop(work.name, None)
+        for line in result.notes:
+            _log.info("%s", line)
+        if result.failure:
+            _log.error("%s: %s", work.name, result.failure)

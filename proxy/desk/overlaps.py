@@ -1,6 +1,8 @@
-"""The keeper's chore: prolong the overlaps that a late sender needs, end those that nobody needs (`tokens.overlap`).
+"""The overlaps that follow their senders: prolongs those that a late one needs, ends those that nobody needs
+(`tokens.overlap`).
 
-A ledger that cannot tell changes no deadline: the calendar goes on.
+A ledger that cannot tell changes no deadline: the calendar goes on. A name whose overlap is in trouble is tried again
+soon, for its senders are refused at the end of it, and keeps none of the others waiting.
 """
 
 from __future__ import annotations
@@ -24,20 +26,40 @@ _EACH_S = 15.0
 
 
 class Overlaps:
-    """Called by the keeper; says when it wants to be called again."""
+    """Called in rounds; says when it wants to be called again."""
 
     def __init__(self) -> None:
         self._prolonged: set[str] = set()
+        #: Name -> how often in a row it failed, when it is tried again, and what was said of it.
+        self._troubles: dict[str, tuple[int, float, str]] = {}
 
     def __call__(self, desk: Desk) -> float | None:
         now = desk.clock()
         names = {
             token.name for token in desk.store.changes_since(0).tokens if state_at(token, now) is TokenState.PREVIOUS
         }
-        return min((self._look(desk, name) for name in names), default=None)
+        self._troubles = {name: trouble for name, trouble in self._troubles.items() if name in names}
+        return min((self._attend(desk, name) for name in sorted(names)), default=None)
+
+    def _attend(self, desk: Desk, name: str) -> float:
+        """One name; when to look at it again. Its trouble is not that of the others."""
+        failures, again_at, said = self._troubles.get(name, (0, 0.0, ""))
+        if desk.clock() < again_at:
+            return again_at
+        try:
+            at = self._look(desk, name)
+        except Exception as error:  # noqa: BLE001 - a defect too: the senders of the other names must not be refused
+            text = f"{type(error).__name__}: {error}"
+            if text != said:
+                is_told = isinstance(error, StoreError)
+                _log.error("%s: its overlap cannot follow its senders: %s", name, error, exc_info=not is_told)
+            again_at = desk.clock() + min(2.0**failures, _EACH_S)
+            self._troubles[name] = (failures + 1, again_at, text)
+            return again_at
+        self._troubles.pop(name, None)
+        return at
 
     def _look(self, desk: Desk, name: str) -> float:
-        """One name; when to look at it again."""
         seen, now, quiet_s = desk.store.named(name), desk.clock(), desk.rules.finish_when_quiet_s
         wait = next_look(seen, now)
         if quiet_s is None and (wait is None or wait > 0.0):

@@ -15,6 +15,7 @@ from proxy.desk.ledger_of import LedgerOf
 from proxy.desk.overlaps import Overlaps
 from proxy.desk.owner import is_gone, name_of_this_process
 from proxy.desk.renew_reply import Renewing
+from proxy.desk.rounds import Rounds
 from proxy.observe import metrics
 from proxy.observe.metrics import Sample
 from proxy.tokens.ports import BY_SCHEDULE, StoreError
@@ -54,8 +55,27 @@ class ServerDesk:
         self._owner = name_of_this_process()
         self._flushed = flushed
         self._audit = audit
-        self.keeper = Keeper(self.desk, store.look, [Overlaps(), look_at_audit])
+        self.keeper = Keeper(self.desk, store.look)
+        self._rounds = [self.keeper.rounds, Rounds("overlaps", self.desk, store.look, Overlaps())]
+        if audit is not None:
+            self._rounds.append(Rounds("audit", self.desk, store.look, look_at_audit))
         self.renewing = Renewing(self.desk)
+
+    def start(self) -> None:
+        """Begin to keep what the calendar and the senders ask for."""
+        for each in self._rounds:
+            each.start()
+
+    def end(self) -> None:
+        """Begin no rotation any more. Overlaps are kept to the end."""
+        self.keeper.rounds.end()
+
+    def stop(self) -> None:
+        """End it all, and wait a little."""
+        for each in self._rounds:
+            each.end()
+        for each in self._rounds:
+            each.stop()
 
     def desk(self, asked: Asked = BY_SCHEDULE) -> Desk:
         """Everything of it may block: never on the event loop."""

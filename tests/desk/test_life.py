@@ -109,7 +109,7 @@ class LifeOfAName(RuleBasedStateMachine):
     @rule()
     def the_server_looks_after_it(self):
         try:
-            self.keeper.work()
+            self.keeper.rounds.turn()
         except Crash:
             self.stage.gone.add(f"process-{self.stage._processes}")
         finally:

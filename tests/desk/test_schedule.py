@@ -41,7 +41,7 @@ class Office(Stage):
 
     def pass_time(self, seconds):
         self.now += seconds
-        self.keeper.work()
+        self.keeper.rounds.turn()
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_names_with_targets_are_rotated_when_they_are_due_a_minute_apart(office)
 
 
 def test_it_looks_at_the_store_when_that_changed_or_something_is_due_and_not_else(office, monkeypatch):
-    office.keeper.work()
+    office.keeper.rounds.turn()
     looks = []
     monkeypatch.setattr(office.store, "recent_rotations", lambda _: looks.append(office.now) or [])
     for _ in range(20):
@@ -96,6 +96,25 @@ def test_a_target_that_fails_is_tried_again_later_and_said_once(office, caplog):
     assert office.store.named("a")[-1].digest == place.holds
     assert not office.keeper.outlook.stuck(office.now)
     assert sum(token.accepted_until is None and token.revoked_at is None for token in office.store.named("a")) == 1
+
+
+def test_a_defect_that_one_name_meets_does_not_end_the_calendar_of_the_others(office, caplog):
+    """It is taken up again, later each time; each time it mints anew, so that must not be each second."""
+    (place,) = office.places["a"]
+
+    def break_down(_):
+        raise KeyError("nobody thought of this")
+
+    place.on_deliver = break_down
+    office.pass_time(30 * DAY)
+    for _ in range(4 * 60):
+        office.pass_time(1)
+    assert office.counts() == {"a": 4, "b": 2, "c": 1}, "after 60 s, and 120 s later"
+    assert office.keeper.ended == {"failed": 3, "done": 1}
+    assert len([line for line in caplog.records if line.exc_info and line.getMessage().startswith("a: ")]) == 3
+    place.on_deliver = lambda _: None
+    office.pass_time(240)
+    assert office.store.named("a")[-1].digest == place.holds
 
 
 def killed(_):

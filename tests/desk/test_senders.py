@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import ClassVar
 
 import pytest
 
 from proxy.desk.finishing import finish
-from proxy.desk.keeper import Keeper
 from proxy.desk.overlaps import Overlaps
 from proxy.desk.rotating import create, rotate
+from proxy.desk.rounds import Rounds
 from proxy.desk.status import status
 from proxy.tokens.ledger import Kind, Sighting
 from proxy.tokens.lifecycle import Refusal
-from proxy.tokens.ports import Conflict
+from proxy.tokens.ports import Conflict, StoreError
 from proxy.tokens.token import TokenKind
 from tests.desk.play import RULES, Ledger, Stage
 from tests.tokens.play import HOUR
@@ -200,12 +201,53 @@ def test_a_name_without_an_overlap_is_not_looked_at(office):
     assert office.overlaps(office.desk()) is None
 
 
-def test_the_keeper_calls_again_when_the_chore_asks_for_it(office):
-    keeper = Keeper(office.desk, lambda: office.store.changes_since(0).generation, [office.overlaps])
-    keeper.work()
+def test_it_is_called_again_when_it_asks_for_it(office):
+    rounds = Rounds("overlaps", office.desk, lambda: office.store.changes_since(0).generation, office.overlaps)
+    rounds.turn()
     end = office.tokens()[0].accepted_until
     while office.now < end + 600:
-        office.now = max(office.now + 0.1, keeper._next_at)
+        office.now = max(office.now + 0.1, rounds.next_at)
         office.show("a", 0)
-        keeper.work()
+        rounds.turn()
     assert office.states() == ["previous", "current"]
+
+
+class Uneasy(Ledger):
+    """It breaks down when it is asked for some names."""
+
+    troubles: ClassVar = {}
+
+    def known(self, name):
+        if name in self.troubles:
+            raise self.troubles[name]
+        return super().known(name)
+
+
+def test_the_trouble_of_one_name_keeps_no_other_overlap_from_being_prolonged(office, caplog):
+    for name in ("aaa", "zzz"):
+        create(office.desk(), name, kind=TokenKind.WRITE)
+        rotate(office.desk(), name)
+    office.ledger = Uneasy(*office.ledger.seen)
+    office.ledger.troubles = {"aaa": KeyError("a defect"), "zzz": ZeroDivisionError("another")}
+    office.now = office.tokens()[0].accepted_until - 60.0
+    office.pass_time(120, ("a", 0))
+    assert office.states() == ["previous", "current"]
+    said = [line.getMessage() for line in caplog.records if line.exc_info]
+    assert len(said) == 2, "each once"
+    assert all("cannot follow its senders" in text for text in said)
+
+
+def test_an_overlap_whose_store_failed_is_prolonged_as_soon_as_it_can_be(office, caplog):
+    commit = office.store.commit
+
+    def fail(_):
+        raise StoreError("the disk is full")
+
+    end = office.tokens()[0].accepted_until
+    office.now = end - 60.0
+    office.store.commit = fail
+    office.pass_time(30, ("a", 0))
+    office.store.commit = commit
+    office.pass_time(16, ("a", 0))
+    assert office.tokens()[0].accepted_until > end
+    assert len([line for line in caplog.messages if "the disk is full" in line]) == 1
