@@ -21,6 +21,7 @@ import fcntl
 import os
 import secrets
 import stat
+import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,6 +38,11 @@ _MAX_LINKS = 8
 _MODE = 0o600
 #: The one extended attribute that decides who may read (acl(5)).
 _ACL = "system.posix_acl_access"
+#: NFS may have no locks; then leftovers stay.
+_NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL, errno.EBADF}
+#: Others hold a lock for the moment in which they remove leftovers.
+_PATIENCE_S = 2.0
+_LOOK_AGAIN_S = 0.01
 _NO_XATTR = {errno.ENODATA, errno.ENOTSUP, errno.ENOSYS}
 _FOREIGN_LINK = "is a symbolic link of uid {uid}, who is neither root, nor us, nor the owner of its directory"
 
@@ -53,6 +59,10 @@ class FileSink:
             replace_file(self._path, parcel.secret.reveal().encode() + b"\n")
         except OSError as error:
             raise DeliveryError(f"{self.target}: {advice_on(error)}") from error
+
+
+class Locked(OSError):
+    """Somebody else holds a lock on the directory, and does not let go of it."""
 
 
 class UnsafePlace(OSError):
@@ -72,17 +82,15 @@ def replace_file(path: Path, content: bytes) -> None:
     _check_way(path.parent)
     with _opened(path.parent) as place:
         old = _look_at(path, place)
-        with _alone_in(place) as is_alone:
-            if is_alone:
-                _remove_leftovers(path.name, place)
-            fresh = f"{_prefix(path.name)}{secrets.token_hex(8)}"
-            try:
-                _write(fresh, content, path, old, place)
-                os.rename(fresh, path.name, src_dir_fd=place, dst_dir_fd=place)
-            except BaseException:
-                with suppress(OSError):
-                    os.unlink(fresh, dir_fd=place)
-                raise
+        _tidy(path, place)
+        fresh = f"{_prefix(path.name)}{secrets.token_hex(8)}"
+        try:
+            _write(fresh, content, path, old, place)
+            os.rename(fresh, path.name, src_dir_fd=place, dst_dir_fd=place)
+        except BaseException:
+            with suppress(OSError):
+                os.unlink(fresh, dir_fd=place)
+            raise
         os.fsync(place)
 
 
@@ -122,18 +130,31 @@ def _opened(directory: Path) -> Iterator[int]:
         os.close(place)
 
 
-@contextmanager
-def _alone_in(place: int) -> Iterator[bool]:
-    """Whether no other delivery is at work in the directory: NFS may not say, and then leftovers stay."""
+def _tidy(path: Path, place: int) -> None:
+    """Remove what a killed delivery left, if nobody delivers into the directory just now: what is there is theirs.
+
+    From here on nobody else does so before `place` is closed. Others may lock a directory that they can read, for as
+    long as they like.
+    """
+    give_up_at = time.monotonic() + _PATIENCE_S
     try:
-        fcntl.flock(place, fcntl.LOCK_EX)
-    except OSError:
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        fcntl.flock(place, fcntl.LOCK_UN)
+        with suppress(BlockingIOError):
+            fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _remove_leftovers(path.name, place)
+        while True:
+            try:
+                fcntl.flock(place, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > give_up_at:
+                    raise
+                time.sleep(_LOOK_AGAIN_S)
+            else:
+                return
+    except BlockingIOError as error:
+        raise Locked(error.errno, f"another process has locked {path.parent} for {_PATIENCE_S:.0f} s") from None
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
 
 
 def _look_at(path: Path, place: int) -> os.stat_result | None:
@@ -203,6 +224,8 @@ def advice_on(error: OSError) -> str:
     if isinstance(error, UnsafePlace):
         where = f"{error.filename} " if error.filename else ""
         return f"{where}{why}: give the token a directory of its own, of the user that promgate runs as"
+    if isinstance(error, Locked):
+        return f"{why}: `fuser -v` tells which; let it end"
     if error.errno == errno.EBUSY:
         return f"{why}: a file that is mounted by itself cannot be replaced; mount its directory"
     if error.errno == errno.EROFS:

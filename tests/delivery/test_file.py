@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import multiprocessing
 import os
 import signal
 import stat
 import struct
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -263,6 +265,39 @@ def test_two_that_deliver_to_one_directory_do_not_take_each_other_s_file_away(fi
         thread.join()
     assert failed == []
     assert sorted(file.parent.iterdir()) == names
+
+
+@pytest.fixture
+def locked(file):
+    """The directory, locked by somebody who does not let go, as whoever may read it can."""
+    place = os.open(file.parent, os.O_RDONLY)
+
+    def lock(how):
+        fcntl.flock(place, how)
+
+    yield lock
+    os.close(place)
+
+
+def test_a_lock_of_somebody_else_is_not_waited_for_without_end(file, locked):
+    file.write_text(OLD)
+    locked(fcntl.LOCK_EX)
+    before = time.monotonic()
+    assert f"another process has locked {file.parent} for 2 s: `fuser -v` tells which" in refused(file)
+    assert time.monotonic() - before < 30
+    assert (file.read_text(), names_in(file.parent)) == (OLD, [file.name])
+    locked(fcntl.LOCK_UN)
+    deliver(file)
+    assert file.read_text() == NEW
+
+
+def test_what_another_delivery_is_at_work_on_is_left_alone(file, locked):
+    under_way = file.with_name(".agent.token.promgate-0123")
+    under_way.write_text("of another delivery")
+    locked(fcntl.LOCK_SH)
+    deliver(file)
+    assert names_in(file.parent) == [under_way.name, file.name]
+    assert file.read_text() == NEW
 
 
 @pytest.fixture(scope="module")
