@@ -37,11 +37,12 @@ from proxy.observe.metrics import RequestCounts, Sample, token_samples
 from proxy.observe.observers import Observers
 from proxy.parts import Ledger, Parts, console_only, in_background, make_ledger, sweep
 from proxy.pki.certificates import Certificates
+from proxy.pki.expiry import CertificateEnds
 from proxy.pki.watch import CertWatch
 from proxy.process import prepare_process, room_for_clients
 from proxy.relay.beside import open_beside
 from proxy.relay.context import RelayContext
-from proxy.relay.figures import guesser_samples, provider_samples, relay_samples
+from proxy.relay.figures import certificate_samples, guesser_samples, provider_samples, relay_samples
 from proxy.relay.finder import AnswerFinder
 from proxy.relay.judging import Judging
 from proxy.relay.listener import Listeners
@@ -92,6 +93,7 @@ class App:
         self._jwts = JwtVerifier(loaded.snapshot.jwt_issuers, self._memory.jwts.doubt)
         self._introspector = Introspector(loaded.snapshot.introspection)
         self._counts = RequestCounts()
+        self._ends = CertificateEnds(loaded.certificates)
         self._trail = open_trail(loaded.settings.audit, loaded.settings.store)
         self._clock = Clock()
         self._reload = Reload(loaded)
@@ -151,6 +153,7 @@ class App:
             in_background(stack, reach.run())
             in_background(stack, follow(lambda: [pool.files for pool in relay.pools.values() if pool.files]))
             in_background(stack, self._jwts.run())
+            in_background(stack, self._ends.run())
             prepare = partial(self._start_control, stack, parts)
             in_background(stack, self._reload.run(lambda fresh: self._reloaded(parts, fresh), prepare))
             self._on_signals()
@@ -285,11 +288,7 @@ class App:
             yield from self._trail.samples()
         yield Sample(metrics.RELOAD_SUCCESSFUL, not self._reload.failed)
         yield Sample(metrics.RELOAD_TIME, self._reload.taken_at)
-        if parts.certificate is not None:
-            if parts.certificate.not_after is not None:
-                yield Sample(metrics.CERTIFICATE_END, parts.certificate.not_after)
-            yield Sample(metrics.CERTIFICATE_LOADS, parts.certificate.loaded)
-            yield Sample(metrics.CERTIFICATE_FAILED, parts.certificate.failed)
+        yield from certificate_samples(parts.certificate, self._ends)
         yield Sample(metrics.LINES_LOST, parts.log.lost)
         yield Sample(metrics.BUILD, 1, (__version__,))
 
@@ -316,6 +315,7 @@ class App:
         self._take(relay, loaded.snapshot)
         self._jwts.take(loaded.snapshot.jwt_issuers)
         self._introspector.take(loaded.snapshot.introspection)
+        self._ends.take(loaded.certificates)
         if gate.proxies is None and relay.gate.proxies is not None:
             gate.proxies = Proxies()  # trusts nobody: connections have the client of their last request in mind
         relay.gate = gate

@@ -55,6 +55,16 @@ def add_config_file(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def duration(text: str) -> float:
+    """An argument that is a time: 24h."""
+    from proxy.config.units import parse_duration  # noqa: PLC0415 - most commands have no time among their words
+
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def say(text: object) -> None:
     """One line to the operator, beside the result."""
     print(f"promgate: {text}", file=sys.stderr)

@@ -1,19 +1,28 @@
-"""promgate check: is the configuration good? If not, everything that is wrong with it, as file:line: path: text."""
+"""promgate check: is the configuration good? If not, everything that is wrong with it, as file:line: path: text.
+
+If so, what an operator should know of it, certificates that end soon among it: that is a warning, and no failure.
+"""
 
 from __future__ import annotations
 
 import json
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from proxy.cli import add_config_file
+from proxy.cli import add_config_file, duration
+from proxy.config.problem import Problem, printable
 from proxy.config.read import ConfigError, load
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Iterator
 
-    from proxy.config.problem import Problem
+    from proxy.config.read import Loaded
+
+#: As `proxy.pki.expiry.SOON_S` has it.
+_SOON = "21d"
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -21,6 +30,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "check", help="say whether the config is good, or all that is wrong with it", allow_abbrev=False
     )
     add_config_file(parser)
+    parser.add_argument(
+        "--expires-within",
+        type=duration,
+        default=_SOON,
+        metavar="T",
+        help=f"warn of certificates that end this soon (default: {_SOON})",
+    )
     parser.add_argument("--output", choices=["text", "json"], default="text")
 
 
@@ -34,12 +50,25 @@ def run(args: argparse.Namespace) -> int:
     except ConfigError as error:
         problems = error.problems
     else:
-        routes, warnings = len(loaded.snapshot.routes), loaded.warnings
+        ending = _ending(path, loaded, time.time(), args.expires_within)
+        routes, warnings = len(loaded.snapshot.routes), [*loaded.warnings, *ending]
     if args.output == "json":
         _print_json(path, routes, problems, warnings)
     else:
         _print_text(path, routes, problems, warnings)
     return 1 if problems else 0
+
+
+def _ending(path: Path, loaded: Loaded, now: float, within_s: float) -> Iterator[Problem]:
+    """A warning for each file whose certificates, or one of them, have ended or end soon."""
+    if not loaded.certificates:
+        return
+    from proxy.pki.expiry import tell_ending  # noqa: PLC0415 - ssl costs 10 ms that only certificates need to pay
+
+    for option, file in loaded.certificates.items():
+        told = tell_ending(file, now, within_s)
+        if told:
+            yield Problem(str(path), loaded.lines[option], option, f"{printable(file)}: {told}")
 
 
 def _print_text(path: Path, routes: int, problems: list[Problem], warnings: list[Problem]) -> None:

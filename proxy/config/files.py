@@ -22,6 +22,7 @@ _MAX_PEM_BYTES = 1024 * 1024
 
 def check_key_pair(cert: Path, key: Path, at: str, report: Report) -> None:
     """Report what would keep a TLS listener from starting with `cert` and `key`."""
+    report.certificates[f"{at}.cert_file"] = cert
     chain = _read_pem(cert, f"{at}.cert_file", report)
     if chain is not None and b"-----BEGIN CERTIFICATE-----" not in chain:
         report.problem(f"{at}.cert_file", f"{printable(cert)} holds no certificate in PEM")
@@ -36,6 +37,7 @@ def check_key_pair(cert: Path, key: Path, at: str, report: Report) -> None:
 
 def check_authorities(path: Path, at: str, report: Report) -> None:
     """Report what would keep the file from being used as a bundle of authorities."""
+    report.certificates[at] = path
     bundle = _read_pem(path, at, report)
     if bundle is None or not report.is_sound(at):
         return

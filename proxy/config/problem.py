@@ -66,6 +66,7 @@ class Report:
         self.problems: list[Problem] = []
         self.warnings: list[Problem] = []
         self.files: dict[Path, Stamp] = {}
+        self.certificates: dict[str, Path] = {}  # option -> the file of certificates that it names
         self._unsound: set[str] = set()
 
     def problem(self, path: str, text: str, line: int | None = None) -> None:

@@ -37,7 +37,8 @@ class Loaded(NamedTuple):
     """What a good file means. `warnings` are lawful things that an operator should know of.
 
     `files` are the file and those that it names, each in the state in which it was read. `listen` are the addresses
-    that were given in the place of the file's own.
+    that were given in the place of the file's own. `certificates` are the files of certificates, by the option that
+    names them; `lines` has the lines of these options.
     """
 
     snapshot: Snapshot
@@ -45,6 +46,8 @@ class Loaded(NamedTuple):
     warnings: list[Problem]
     files: Env[Path, Stamp]
     listen: tuple[Address, ...] = ()
+    certificates: Env[str, Path] = {}
+    lines: Env[str, int] = {}
 
 
 def load(
@@ -73,7 +76,8 @@ def load(
         config.listen = listen
         report.lines = {key: line for key, line in report.lines.items() if key.partition("[")[0] != "listen"}
     snapshot, settings = build.build(config, report, path.absolute(), open_files=open_files)
-    return Loaded(snapshot, settings, report.finish(), report.files, listen)
+    lines = {option: report.line_of(option) for option in report.certificates}
+    return Loaded(snapshot, settings, report.finish(), report.files, listen, report.certificates, lines)
 
 
 def _text_of(path: Path, report: Report) -> str | None:

@@ -49,6 +49,8 @@ _TAIL = """
 - `code`: the status that the client was told; 0 if it was told none, because it had gone or was cut.
 - `upstream`: `host:port`. `state` of its connections: `active`, `idle`.
 - `result` of a TLS handshake: `completed`, `failed`, `expired`, `refused`.
+- `option`: where the configuration names a file of certificates, as `promgate check` writes it:
+  `tls_server_config.cert_file`, `tls_server_config.client_ca_file`, `routes[0].upstream.tls_config.ca_file`.
 - `issuer`: the `issuer` of an entry of `jwt` whose keys are fetched. `result` of a fetch: `ok`, `failed`; of an
   introspection: `active`, `refused`, `failed`.
 - `provider`: the `name` of an entry of `oauth2`, or `password`. `result` of a login: `ok`, `refused`, `failed`.

@@ -190,7 +190,11 @@ RELOAD_TIME = Metric(
     "promgate_config_last_reload_success_timestamp_seconds", "gauge", "When a configuration was taken last, unix time."
 )
 CERTIFICATE_END = Metric(
-    "promgate_certificate_not_after_seconds", "gauge", "When the certificate that is served ends, unix time."
+    "promgate_certificate_not_after_timestamp_seconds",
+    "gauge",
+    "When the certificates that an option names end, unix time: the first of them, where they are several. Of the "
+    "listeners' own what is served, of all others the file as it is now.",
+    ("option",),
 )
 CERTIFICATE_LOADS = Metric("promgate_certificate_loads_total", "counter", "Certificates taken, the first included.")
 CERTIFICATE_FAILED = Metric(

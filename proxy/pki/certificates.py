@@ -14,6 +14,7 @@ from proxy.pki.context import PairError
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from proxy.pki.groups import ServerContext
     from proxy.pki.watch import CertWatch
@@ -32,9 +33,9 @@ class Certificates:
         self._contexts: list[ServerContext] = []
 
     @property
-    def not_after(self) -> float | None:
-        """When the first of them ends, in unix seconds."""
-        return min((watch.not_after for watch in self._watches if watch.not_after is not None), default=None)
+    def ends(self) -> dict[Path, float]:
+        """When what is served of each file ends, in unix seconds."""
+        return {watch.cert_file: watch.not_after for watch in self._watches if watch.not_after is not None}
 
     @property
     def loaded(self) -> int:

@@ -1,4 +1,4 @@
-"""When a PEM certificate ends and for which hosts it stands, read from its DER.
+"""When PEM certificates end and for which hosts it stands, read from its DER.
 
 Without `cryptography` (5 MB) and without OpenSSL's private calls. Only `Validity` and the subject alternative names are
 looked at (RFC 5280 sections 4.1 and 4.2.1.6); a certificate that OpenSSL has loaded already is well formed.
@@ -7,6 +7,7 @@ looked at (RFC 5280 sections 4.1 and 4.2.1.6); a certificate that OpenSSL has lo
 from __future__ import annotations
 
 import ssl
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
@@ -22,15 +23,22 @@ _BEGIN: Final = "-----BEGIN CERTIFICATE-----"
 _END: Final = "-----END CERTIFICATE-----"
 
 
-def find_not_after(pem: str) -> float | None:
-    """The end of the first certificate of a PEM text, in unix seconds; None if there is none to be read."""
-    try:
-        _, validity, _ = _element(_from_validity(pem))
-        _, _, not_after = _element(validity)
-        tag, text, _ = _element(not_after)
-        return _time(tag, text.decode("ascii"))
-    except (ValueError, IndexError):
-        return None
+def find_ends(pem: str) -> list[float]:
+    """When each certificate of a PEM text ends, in its order and in unix seconds; what cannot be read is left out."""
+    ends = []
+    begin = pem.find(_BEGIN)
+    while begin >= 0:
+        with suppress(ValueError, IndexError):
+            ends.append(_end(pem[begin:]))
+        begin = pem.find(_BEGIN, begin + len(_BEGIN))
+    return ends
+
+
+def _end(pem: str) -> float:
+    _, validity, _ = _element(_from_validity(pem))
+    _, _, not_after = _element(validity)
+    tag, text, _ = _element(not_after)
+    return _time(tag, text.decode("ascii"))
 
 
 def find_dns_names(pem: str) -> list[str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from proxy.pki.context import PairError, build_server_context
-from proxy.pki.validity import find_dns_names, find_not_after
+from proxy.pki.validity import find_dns_names, find_ends
 
 if TYPE_CHECKING:
     import ssl
@@ -28,7 +28,8 @@ class CertWatch:
 
     `trust` says which client certificates are asked for; its files are watched with the pair.
     `failed`, `loaded` and `not_after` are for metrics: whether the files as they are now could not be loaded, how many
-    pairs have been, and when the served one ends (unix seconds). `names` are the hosts it stands for.
+    pairs have been, and when the first certificate of the served chain ends (unix seconds). `names` are the hosts it
+    stands for.
     """
 
     def __init__(
@@ -42,15 +43,15 @@ class CertWatch:
         self.key_file = key_file
         self.min_version = min_version
         self._trust = trust
-        self._trusted: _Stamps = ()  # the state of the client authorities and the CRL in use
+        self._trusted: Stamps = ()  # the state of the client authorities and the CRL in use
         #: Whether the last context judges clients by other authorities, or another CRL, than the one before it.
         self.trust_changed = False
         self.failed = False
         self.loaded = 0
         self.not_after: float | None = None
         self.names: list[str] = []
-        self._seen: _Stamps | None = None  # at the last look
-        self._judged: _Stamps | None = None  # loaded, or found bad
+        self._seen: Stamps | None = None  # at the last look
+        self._judged: Stamps | None = None  # loaded, or found bad
 
     def load(self) -> ServerContext:
         """Build a context from the files as they are; blocks; raises PairError."""
@@ -59,7 +60,7 @@ class CertWatch:
         context = build_server_context(self.cert_file, self.key_file, self.min_version, self._trust)
         self.trust_changed, self._trusted = self._trusted not in ((), self._judged[2:]), self._judged[2:]
         text = self.cert_file.read_text("ascii", "replace")
-        self.not_after, self.names = find_not_after(text), find_dns_names(text)
+        self.not_after, self.names = min(find_ends(text), default=None), find_dns_names(text)
         self.loaded += 1
         return context
 
@@ -79,18 +80,19 @@ class CertWatch:
         log.info("certificate reloaded from %s", self.cert_file)
         return context
 
-    def _look(self) -> _Stamps:
+    def _look(self) -> Stamps:
         trust = self._trust
         named = [] if trust is None else [trust.ca_file, trust.crl_file]
-        return tuple(_stamp(file) for file in (self.cert_file, self.key_file, *(Path(name) for name in named if name)))
+        files = (self.cert_file, self.key_file, *(Path(name) for name in named if name))
+        return tuple(map(stamp_of, files))
 
 
 #: What tells one state of a file from another: device, inode, size, times of contents and of inode; None: not there.
-_Stamp = tuple[int, ...] | None
-_Stamps = tuple[_Stamp, ...]
+Stamp = tuple[int, ...] | None
+Stamps = tuple[Stamp, ...]
 
 
-def _stamp(path: Path) -> _Stamp:
+def stamp_of(path: Path) -> Stamp:
     try:
         s = path.stat()
     except OSError:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from proxy.gate.snapshot import Snapshot, Upstream
     from proxy.login.introspection import Introspector
     from proxy.login.jwt import JwtVerifier
+    from proxy.pki.certificates import Certificates
+    from proxy.pki.expiry import CertificateEnds
     from proxy.relay.context import RelayContext
     from proxy.relay.pool import Pool
     from proxy.relay.tls import TlsListener
@@ -31,6 +33,16 @@ def provider_samples(jwts: JwtVerifier, introspector: Introspector) -> Iterator[
     if introspector.is_used:
         for result, count in introspector.counts.items():
             yield Sample(metrics.INTROSPECTIONS, count, (result,))
+
+
+def certificate_samples(served: Certificates | None, ends: CertificateEnds) -> Iterator[Sample]:
+    """Of all certificates; `served` None: the listeners speak plain HTTP."""
+    kept = {} if served is None else served.ends
+    for option, file, end in ends:
+        yield Sample(metrics.CERTIFICATE_END, kept.get(file, end), (option,))
+    if served is not None:
+        yield Sample(metrics.CERTIFICATE_LOADS, served.loaded)
+        yield Sample(metrics.CERTIFICATE_FAILED, served.failed)
 
 
 def guesser_samples(snapshot: Snapshot, memory: Memory, at: float) -> Iterator[Sample]:

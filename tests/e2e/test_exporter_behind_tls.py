@@ -5,8 +5,10 @@ Prometheus shows its certificate to promgate, which demands it; promgate shows i
 
 from __future__ import annotations
 
+import re
 import ssl
 import subprocess
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -70,6 +72,13 @@ def _scrape(job: str, port: int, path: str, **tls: str) -> dict[str, Any]:
     }
 
 
+def _ends(telemetry: int) -> dict[str, float]:
+    """When the certificates of each option end, by the metric."""
+    page = fetch(f"http://127.0.0.1:{telemetry}/metrics").body.decode()
+    found = re.findall(r'^promgate_certificate_not_after_timestamp_seconds{option="(.*)"} (.*)$', page, re.MULTILINE)
+    return {option: float(end) for option, end in found}
+
+
 def test_scraping_an_exporter_that_demands_a_certificate(tmp_path: Path) -> None:
     certs = _certs(tmp_path / "certs", "prom_node --dns=prom_node", "promgate --dns=promgate --client")
     with _demanding(tmp_path / "exporter", certs, certs / "ca.crt") as exporter:
@@ -126,6 +135,15 @@ def test_each_hop_demands_a_certificate(tmp_path: Path, kind: str) -> None:
         }
         ready = lambda: answers_ok(f"http://127.0.0.1:{telemetry}/-/ready")  # noqa: E731
         with Promgate(tmp_path / "promgate", config, ready=ready) as promgate:
+            ends = _ends(telemetry)
+            assert set(ends) == {
+                "tls_server_config.cert_file",
+                "tls_server_config.client_ca_file",
+                "routes[0].upstream.tls_config.ca_file",
+                "routes[0].upstream.tls_config.cert_file",
+            }
+            if kind == "self-signed":
+                assert ends["routes[0].upstream.tls_config.cert_file"] > time.time() + 29_000 * 86400
             trusts = {"ca_file": str(ca_file), "server_name": "gate"}
             jobs = [
                 _scrape("whole", promgate.port, "/node/metrics", **trusts, **_pair(certs, "prometheus")),

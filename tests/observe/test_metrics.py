@@ -179,7 +179,9 @@ def test_names_and_labels_follow_the_rules(metric):
     assert metric.kind in {"counter", "gauge", "histogram"}
     assert metric.name.endswith("_total") == (metric.kind == "counter")
     assert metric.doc.endswith(".")
-    bounded = {"route", "reason", "code", "kind", "state", "upstream", "issuer", "provider", "result", "version"}
+    bounded = {
+            "route", "reason", "code", "kind", "state", "upstream", "issuer", "provider", "option", "result", "version",
+        }  # fmt: skip
     assert set(metric.labels) <= bounded, "a label that a client could fill"
 
 

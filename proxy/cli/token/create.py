@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from proxy.cli.token.saying import Terminal, answer, duration, outlets_of
+from proxy.cli import duration
+from proxy.cli.token.saying import Terminal, answer, outlets_of
 from proxy.desk.rotating import create
 from proxy.tokens.token import TokenKind
 

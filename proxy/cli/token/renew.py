@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import proxy
-from proxy.cli import say
-from proxy.cli.token.saying import duration
+from proxy.cli import duration, say
 
 if TYPE_CHECKING:
     import argparse

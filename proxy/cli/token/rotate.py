@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from proxy.cli import say
-from proxy.cli.token.saying import Terminal, answer, duration, outlets_of
+from proxy.cli import duration, say
+from proxy.cli.token.saying import Terminal, answer, outlets_of
 from proxy.desk.desk import Report
 from proxy.desk.rotating import rotate
 from proxy.desk.schedule import rotate_due

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from typing import TYPE_CHECKING, Any
 
 from proxy.cli import abandon_stdout, say
-from proxy.config.units import parse_duration
 from proxy.desk.auditing import record_end
 from proxy.desk.rotating import Outlets
 from proxy.tokens.lifecycle import Refusal
 from proxy.tokens.ports import DeliveryError
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Sequence
 
     from proxy.desk.desk import Desk, Report
@@ -78,11 +77,3 @@ def print_json(value: object) -> None:
 
 def add_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", choices=["table", "json"], default="table")
-
-
-def duration(text: str) -> float:
-    """An argument that is a time: 24h."""
-    try:
-        return parse_duration(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
