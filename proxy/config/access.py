@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from proxy.config.identities import ANYONE, WRITE
 from proxy.config.problem import join_key
 from proxy.config.shape import did_you_mean
 from proxy.gate.authorize import READING, READY_MADE, Grant, grants_of, lies_below
 from proxy.gate.routing import closed_on
 from proxy.gate.snapshot import RouteKind, Rule, Telling
+from proxy.gate.tenants import ROLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,18 +23,12 @@ if TYPE_CHECKING:
     from proxy.config.schema import Config
     from proxy.gate.addresses import Addresses
 
-#: The role that a write token carries of itself.
-_WRITE = "write"
-
-#: The role of whoever shows nothing, on a route with `auth: [none]`.
-_ANYONE = "anyone"
-
 # Which ways lead to an identity. A token shown as a basic password still comes by the way of its kind.
 _WAYS_TO = {
     "basic": {"basic"}, "token": {"write_token", "bearer"}, "jwt": {"jwt"}, "introspection": {"introspection"},
     "cert": {"client_cert"}, "oidc": {"oauth2"}, "github": {"oauth2"},
 }  # fmt: skip
-_WAYS_OF_THEMSELVES = {_WRITE: {"write_token", "jwt", "introspection"}, _ANYONE: {"none"}}
+_WAYS_OF_THEMSELVES = {WRITE: {"write_token", "jwt", "introspection"}, ANYONE: {"none"}}
 #: Answered by promgate itself, whatever the routes say.
 _LOCAL = {b"/-/healthy", b"/-/ready"}
 
@@ -41,7 +37,7 @@ def build_rules(written: RouteOf, config: Config, report: Report) -> tuple[Rule,
     """The rules of `allow`; each rule of a ready-made role becomes as many as it has grants."""
     _check_allow(written, config, report)
     if written.allow is None:
-        return (Rule(_ANYONE),) if set(written.auth) == {"none"} else ()
+        return (Rule(ANYONE),) if set(written.auth) == {"none"} else ()
     return tuple(each for rule in written.allow for each in _rules_of(rule, written))
 
 
@@ -101,7 +97,7 @@ def _check_allow(written: RouteOf, config: Config, report: Report) -> None:
 
 def _check_rule(rule: AllowRule, route: RouteOf, config: Config, report: Report) -> None:
     at = _place(rule, f"{route.at}.allow", report)
-    known = {*config.roles, _WRITE, _ANYONE}
+    known = {*config.roles, WRITE, ANYONE}
     if rule.role not in known and report.is_sound(at) and report.was_read("roles"):
         report.problem(at, f"no role {rule.role} in roles{did_you_mean(rule.role, known)}")
     if rule.methods is not None and route.methods is not None and report.is_sound(f"{route.at}.methods"):
@@ -191,10 +187,11 @@ def build_telling(written: RouteOf, config: Config, report: Report) -> Telling |
             report.problem(f"{written.at}.tenant", "has a meaning only with tenant_header")
         return Telling(identity=True) if written.identity_headers else None
     if written.tenant is None and report.is_sound(at, f"{written.at}.tenant"):
-        if set(written.auth) == {"none"} and report.is_sound(f"{written.at}.auth"):
+        of_all = f"{ROLE}{ANYONE}" in config.tenants
+        if set(written.auth) == {"none"} and not of_all and report.is_sound(f"{written.at}.auth"):
             report.problem(at, "with auth: [none] nobody has a tenant of their own; write tenant: NAME")
         elif not config.tenants and report.was_read("tenants"):
-            report.problem(at, "nobody has a tenant: name one for each identity in tenants, or tenant: NAME for all")
+            report.problem(at, "nobody has a tenant: name one for each in tenants, or tenant: NAME for all")
     return Telling(written.identity_headers, tenant_header=written.tenant_header, tenant=written.tenant or "")
 
 

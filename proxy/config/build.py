@@ -39,6 +39,8 @@ def build(config: Config, report: Report, path: Path, *, open_files: bool) -> tu
     base = path.parent
     users = build_users(config, report)
     roles = identities.build_roles(config, users, report)
+    tenants = identities.build_tenants(config, users, report)
+    keys = roles.keys() | tenants.written.keys()
     console = build_console(config, report)
     own = (*(console.routes if console.listen is None else ()), *build_renew(config), *build_login(config))
     own += build_forward_auth(config, report)
@@ -48,7 +50,7 @@ def build(config: Config, report: Report, path: Path, *, open_files: bool) -> tu
         console=console.routes if console.listen is not None else (),
         users=users,
         roles=roles,
-        tenants=identities.build_tenants(config, users, report),
+        tenants=tenants,
         token_rules=_build_token_rules(config, report),
         timeouts=_build_timeouts(config, report),
         bounds=_build_bounds(config),
@@ -56,9 +58,9 @@ def build(config: Config, report: Report, path: Path, *, open_files: bool) -> tu
         external_url=config.external_url or "",
         sessions=build_sessions(config),
         hsts=_build_hsts(config, report),
-        jwt_issuers=issuers.build_issuers(config, roles, report, base) if open_files else (),
-        introspection=issuers.build_introspection(config, roles, report, base, open_files=open_files),
-        people=build_people(config, roles, report, base, open_files=open_files),
+        jwt_issuers=issuers.build_issuers(config, keys, report, base) if open_files else (),
+        introspection=issuers.build_introspection(config, keys, report, base, open_files=open_files),
+        people=build_people(config, keys, report, base, open_files=open_files),
         session_times=build_session_times(config, report),
     )
     _check_listeners(config, report)

@@ -15,6 +15,7 @@ from proxy.config.shape import did_you_mean
 from proxy.config.users import users_are_known
 from proxy.config.words import NAME
 from proxy.gate.snapshot import Introspection, claim_key
+from proxy.gate.tenants import ROLE, Tenants
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from proxy.config.schema import Config
     from proxy.gate.snapshot import Wanted
 
+#: The role that a write token carries of itself, and that of whoever shows nothing, on a route with `auth: [none]`.
+WRITE, ANYONE = "write", "anyone"
 _KINDS = ("basic", "token", "jwt", "introspection", "cert", *KINDS)
 #: Names of claims are words, or URLs (OpenID Connect Core 5.1.2); `.` leads into a claim that is an object.
 _is_claim = re.compile(r"[A-Za-z0-9_.:/-]{1,128}", re.ASCII).fullmatch
@@ -42,32 +45,37 @@ def build_roles(config: Config, users: Collection[str], report: Report) -> Mappi
     return {identity: frozenset(roles) for identity, roles in roles_of.items()}
 
 
-def build_tenants(config: Config, users: Collection[str], report: Report) -> Mapping[str, str]:
+def build_tenants(config: Config, users: Collection[str], report: Report) -> Tenants:
     reader = _Reader(config, users, report)
-    tenants = {
-        reader.parse(written, join_key("tenants", written), is_one=True): tenant
-        for written, tenant in config.tenants.items()
-    }
+    tenants: dict[str, str] = {}
+    written_as: dict[str, str] = {}
+    for written, tenant in config.tenants.items():
+        at = join_key("tenants", written)
+        key = reader.parse_role(written, at) if written.startswith(ROLE) else reader.parse(written, at)
+        first = written_as.setdefault(key, written)
+        if first != written and report.is_sound(at):
+            report.problem(at, f"this is who {first[:80]!a} is; write one of the two")
+        tenants.setdefault(key, tenant)
     if tenants and report.was_read("routes") and not any(route.tenant_header for route in config.routes):
         report.warning("tenants", "without effect: no route has a tenant_header")
-    return tenants
+    return Tenants(tenants)
 
 
-def wanted_of(roles: Mapping[str, frozenset[str]], prefix: str) -> Wanted:
-    """The claims that roles are given for, of the issuer whose identities begin with `prefix`."""
+def wanted_of(keys: Collection[str], prefix: str) -> Wanted:
+    """The claims among `keys`, by which roles or tenants are given, of whose identities begin with `prefix`."""
     start = claim_key(prefix, "", "")[:-1]
-    pairs = (key.removeprefix(start).partition("=") for key in roles if key.startswith(start))
+    pairs = (key.removeprefix(start).partition("=") for key in keys if key.startswith(start))
     return tuple(sorted((claim, value) for claim, _, value in pairs))
 
 
 class _Reader:
     def __init__(self, config: Config, users: Collection[str], report: Report) -> None:
-        self._users, self._report = users, report
+        self._users, self._report, self._roles = users, report, config.roles
         self._issuers = {one.name for one in config.jwt if one.name is not None}
         self._people = prefixes_of(config.oauth2)
 
-    def parse(self, written: str, path: str, *, is_one: bool = False) -> str:
-        """`written` as the gate names identities. `is_one`: somebody's name is wanted, and not what many may have."""
+    def parse(self, written: str, path: str) -> str:
+        """`written` as the gate names identities."""
         kind, colon, name = written.partition(":")
         report = self._report
         if not report.is_sound(path):
@@ -89,37 +97,42 @@ class _Reader:
             except ValueError as error:
                 report.problem(path, str(error))
         elif kind == "introspection":
-            is_client = is_one and name.startswith("client_id=")
-            return written if is_client else self._claim(Introspection.prefix, name, path, is_one=is_one)
+            return self._claim(Introspection.prefix, name, path)
         elif kind == "jwt":
-            return self._of_issuer(name, path, is_one=is_one)
+            return self._of_issuer(name, path)
         elif kind in KINDS:
-            return self._person(kind, name, path, is_one=is_one) or written
+            return self._person(kind, name, path) or written
         return written
 
-    def _person(self, kind: str, name: str, path: str, *, is_one: bool) -> str:
+    def parse_role(self, written: str, path: str) -> str:
+        """`role:NAME`, of a role that somebody may have."""
+        role = written.removeprefix(ROLE)
+        known = {*self._roles, WRITE, ANYONE}
+        if role not in known and self._report.is_sound(path) and self._report.was_read("roles"):
+            self._report.problem(path, f"no role {role[:80]!a} in roles{did_you_mean(role, known)}")
+        return written
+
+    def _person(self, kind: str, name: str, path: str) -> str:
         if self._report.is_sound("oauth2"):
             try:
-                return parse_person(kind, name, self._people[kind], is_one=is_one)
+                return parse_person(kind, name, self._people[kind])
             except ValueError as error:
                 self._report.problem(path, str(error))
         return ""
 
-    def _of_issuer(self, name: str, path: str, *, is_one: bool) -> str:
+    def _of_issuer(self, name: str, path: str) -> str:
         if not self._issuers:
-            return self._claim("jwt:", name, path, is_one=is_one)
+            return self._claim("jwt:", name, path)
         issuer, _, rest = name.partition("/")
         if issuer not in self._issuers:
             hint = did_you_mean(issuer, self._issuers)
             self._report.problem(path, f"issuers have names here: write jwt:ISSUER/...; {issuer[:80]!a} is none{hint}")
-        return self._claim(f"jwt:{issuer}/", rest, path, is_one=is_one)
+        return self._claim(f"jwt:{issuer}/", rest, path)
 
-    def _claim(self, prefix: str, name: str, path: str, *, is_one: bool) -> str:
+    def _claim(self, prefix: str, name: str, path: str) -> str:
         claim, equals, value = name.partition("=")
         if not equals or claim == "sub":
             return prefix + (value if equals else name)
-        if is_one:
-            self._report.problem(path, f"a tenant follows the subject of a token, not its claim {claim[:80]!a}")
-        elif not _is_claim(claim) or not value:
+        if not _is_claim(claim) or not value:
             self._report.problem(path, f"{name[:80]!a}: a claim is written CLAIM=VALUE, a subject with '=' sub=SUBJECT")
         return claim_key(prefix, claim, value)

@@ -16,13 +16,14 @@ from proxy.gate.snapshot import Introspection, JwtIssuer
 from proxy.wire.url import is_safe_url
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection
     from pathlib import Path
 
     from proxy.config.problem import Report
     from proxy.config.schema import Config
 
-    Roles = Mapping[str, frozenset[str]]
+    #: By which roles or tenants are given.
+    Keys = Collection[str]
 
 # The algorithms of `schema.Jwt` need these (RFC 7518 6.1, RFC 8037 2).
 _PUBLIC_TYPES = {"ES256": "EC", "RS256": "RSA", "PS256": "RSA", "EdDSA": "OKP"}
@@ -76,7 +77,7 @@ class IntrospectionOf(Section):
     )
 
 
-def build_issuers(config: Config, roles: Roles, report: Report, base: Path) -> tuple[JwtIssuer, ...]:
+def build_issuers(config: Config, keys: Keys, report: Report, base: Path) -> tuple[JwtIssuer, ...]:
     """One JwtIssuer for each entry of `jwt`; its `jwks` is the text of a JWK set. `base`: where paths start."""
     issuers: dict[str, str] = {}
     names: dict[str, str] = {}
@@ -88,10 +89,10 @@ def build_issuers(config: Config, roles: Roles, report: Report, base: Path) -> t
             report.problem(f"{written.at}.algorithms", "at least one algorithm is needed")
         _check_keys(written, report, base)
     _check_names(config, report)
-    return tuple(_build_issuer(each, roles, base) for each in config.jwt)
+    return tuple(_build_issuer(each, keys, base) for each in config.jwt)
 
 
-def _build_issuer(written: Jwt, roles: Roles, base: Path) -> JwtIssuer:
+def _build_issuer(written: Jwt, keys: Keys, base: Path) -> JwtIssuer:
     prefix = "jwt:" if written.name is None else f"jwt:{written.name}/"
     return JwtIssuer(
         issuer=written.issuer,
@@ -103,7 +104,7 @@ def _build_issuer(written: Jwt, roles: Roles, base: Path) -> JwtIssuer:
         ca_file=_path(written.ca_file, base),
         typ="" if written.typ == "any" else written.typ,
         prefix=prefix,
-        wanted=wanted_of(roles, prefix),
+        wanted=wanted_of(keys, prefix),
     )
 
 
@@ -179,7 +180,7 @@ def _check_set(text: str, written: Jwt, report: Report) -> None:
 
 
 def build_introspection(
-    config: Config, roles: Roles, report: Report, base: Path, *, open_files: bool
+    config: Config, keys: Keys, report: Report, base: Path, *, open_files: bool
 ) -> Introspection | None:
     """The provider that knows opaque tokens; None where nobody is asked."""
     written = config.introspection
@@ -198,7 +199,7 @@ def build_introspection(
         issuer=written.issuer or "",
         audience=written.audience or "",
         ca_file=_path(written.ca_file, base),
-        wanted=wanted_of(roles, Introspection.prefix),
+        wanted=wanted_of(keys, Introspection.prefix),
     )
 
 

@@ -17,13 +17,14 @@ from proxy.config.words import ALGORITHM, FILE, NAME, PROVIDER_URL, SECRET, SPAN
 from proxy.gate.providers import GithubLogin, OidcLogin, Provider, SessionTimes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection
     from pathlib import Path
 
     from proxy.config.problem import Report
     from proxy.config.schema import Config
 
-    Roles = Mapping[str, frozenset[str]]
+    #: By which roles or tenants are given.
+    Keys = Collection[str]
 
 _GITHUB, _GITHUB_API = "https://github.com", "https://api.github.com"
 #: What the login itself needs of a request to a provider; nobody else may set it.
@@ -144,20 +145,20 @@ class Sessions(Section):
 
 
 def build_people(
-    config: Config, roles: Roles, report: Report, base: Path, *, open_files: bool
+    config: Config, keys: Keys, report: Report, base: Path, *, open_files: bool
 ) -> tuple[Provider, ...]:
     """One value for each entry of `oauth2`. `base`: where paths start."""
     _check_unique(config, report)
     _check_external_url(config, report)
     for written in config.oauth2:
         _check_kind(written, report)
-        _check_conditions(written, roles, report)
+        _check_conditions(written, keys, report)
         if written.ca_file is not None and open_files and report.is_sound(f"{written.at}.ca_file"):
             files.check_authorities(base / written.ca_file, f"{written.at}.ca_file", report)
     _check_audiences(config, report)
     prefixes = prefixes_of(config.oauth2)
     return tuple(
-        _build(written, prefixes[written.provider][written.known_as], roles, config.sessions.refresh, base)
+        _build(written, prefixes[written.provider][written.known_as], keys, config.sessions.refresh, base)
         for written in config.oauth2
     )
 
@@ -178,8 +179,8 @@ def build_session_times(config: Config, report: Report) -> SessionTimes:
     return times
 
 
-def _build(written: Oauth2, prefix: str, roles: Roles, refresh_s: float, base: Path) -> Provider:
-    known = frozenset(key for key in roles if key.startswith(prefix))
+def _build(written: Oauth2, prefix: str, keys: Keys, refresh_s: float, base: Path) -> Provider:
+    known = frozenset(key for key in keys if key.startswith(prefix))
     ca_file = "" if written.ca_file is None else str(base / written.ca_file)
     domains = frozenset(written.allowed_domains) if "*" not in written.allowed_domains else frozenset()
     secret_file = written.files.get("client_secret", "")
@@ -288,7 +289,7 @@ def _check_kind(written: Oauth2, report: Report) -> None:
             report.problem(f"{at}.authorize_params.{name}", "the login sets it itself; leave it out")
 
 
-def _check_conditions(written: Oauth2, roles: Roles, report: Report) -> None:
+def _check_conditions(written: Oauth2, keys: Keys, report: Report) -> None:
     """Who may log in is more than it seems where an e-mail can be made up, or a provider has all the world."""
     at = written.at
     unverified = written.insecure_unverified_email
@@ -304,7 +305,7 @@ def _check_conditions(written: Oauth2, roles: Roles, report: Report) -> None:
             "whoever may choose their e-mail at the provider is let in as anybody; oidc:sub and oidc:group are safer",
         )
     is_open = not (written.organizations or written.teams or set(written.allowed_domains) - {"*"})
-    if written.provider == "github" and is_open and "github:any" in roles and report.is_sound(at):
+    if written.provider == "github" and is_open and "github:any" in keys and report.is_sound(at):
         report.warning(at, "github:any is everybody with a GitHub account; name organizations or teams")
 
 

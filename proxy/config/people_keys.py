@@ -27,23 +27,22 @@ _is_group = re.compile(r".{1,256}").fullmatch
 
 
 class _Form(NamedTuple):
-    """What may stand behind a kind. `folds`: providers do not tell upper case from lower. `is_one`: it is a person."""
+    """What may stand behind a kind. `folds`: providers do not tell upper case from lower."""
 
     word: str
     takes: Callable[[str], object]
     folds: bool = True
-    is_one: bool = False
 
 
 _FORMS: Mapping[str, Mapping[str, _Form]] = {
     "oidc": {
-        "user": _Form("E-MAIL", _is_mail, is_one=True),
-        "sub": _Form("SUBJECT", _is_subject, folds=False, is_one=True),
+        "user": _Form("E-MAIL", _is_mail),
+        "sub": _Form("SUBJECT", _is_subject, folds=False),
         "group": _Form("GROUP", _is_group, folds=False),
         "domain": _Form("DOMAIN", _is_domain),
     },
     "github": {
-        "user": _Form("LOGIN", _is_login, is_one=True),
+        "user": _Form("LOGIN", _is_login),
         "id": _Form("NUMBER", _is_number),
         "org": _Form("ORGANIZATION", _is_login),
         "team": _Form("ORGANIZATION/TEAM", _is_team),
@@ -64,8 +63,8 @@ def prefixes_of(providers: tuple[Oauth2, ...]) -> dict[str, dict[str, str]]:
     return found
 
 
-def parse_person(kind: str, rest: str, prefixes: Mapping[str, str], *, is_one: bool) -> str:
-    """The key of `KIND:REST`; ValueError says what is wrong. `is_one`: a person is wanted, not what many may be.
+def parse_person(kind: str, rest: str, prefixes: Mapping[str, str]) -> str:
+    """The key of `KIND:REST`; ValueError says what is wrong.
 
     `prefixes` are those of the providers of this kind, by name.
     """
@@ -73,16 +72,12 @@ def parse_person(kind: str, rest: str, prefixes: Mapping[str, str], *, is_one: b
         raise ValueError(f"nobody can be it: oauth2 has no provider of kind {kind}")
     prefix, rest = _split_provider(kind, rest, prefixes)
     if rest == ANY:
-        if is_one:
-            raise ValueError("a tenant follows one person: any is what many may be")
         return prefix + ANY
     what, colon, value = rest.partition(":")
     form = _FORMS[kind].get(what)
     if form is None or not colon:
         taken = ", ".join([f"{prefix}{ANY}", *(f"{prefix}{name}:{one.word}" for name, one in _FORMS[kind].items())])
         raise ValueError(f"{rest[:80]!a} names nobody; {taken} are taken{did_you_mean(what, (*_FORMS[kind], ANY))}")
-    if is_one and not form.is_one:
-        raise ValueError(f"a tenant follows one person: {what} is what many may be")
     value = value.lower() if form.folds else value
     if not form.takes(value):
         raise ValueError(f"{value[:80]!a} is no {form.word} that a provider could tell")

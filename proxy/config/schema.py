@@ -235,7 +235,10 @@ class Config(Section):
         "`github:user:LOGIN`, `github:id:NUMBER`, `github:org:ORGANIZATION`, `github:team:ORGANIZATION/TEAM`.",
     )
     tenants: dict[str, str] = option(
-        MapOf("identity", TENANT), {}, "Identity -> its tenant, on routes with a `tenant_header`."
+        MapOf("identity", TENANT),
+        {},
+        "Whose data somebody sees, on routes with a `tenant_header`: an identity as in `roles` (groups, domains "
+        "and claims, too), or `role:ROLE` -> tenant. Of several that are somebody's, the first in the file counts.",
     )
     tokens: Tokens = option(Table(Tokens), {}, "Tokens and their rotation.")
     jwt: tuple[Jwt, ...] = option(ListOf(Table(Jwt), or_one=True), [], "Issuers of JSON web tokens.")

@@ -225,7 +225,7 @@ class Authenticator:
         held = roles.get(claims.name, _NO_ROLES)
         if claims.granted:
             held = held.union(*(roles.get(key, _NO_ROLES) for key in claims.granted))
-        identity = Identity(claims.name, held | _WRITE_ROLES if claims.writes else held, way)
+        identity = Identity(claims.name, held | _WRITE_ROLES if claims.writes else held, way, granted=claims.granted)
         keeps = route.kind is RouteKind.REMOTE_WRITE
         if now >= claims.expires_at:
             is_held = keeps and now < claims.expires_at + _GRACE_S
@@ -246,7 +246,7 @@ class Authenticator:
         if identity is None:
             roles = self._snapshot.roles
             held = _NO_ROLES.union(*(roles.get(name, _NO_ROLES) for name in shown.names))
-            identity = Identity(shown.names[0], held, Way.CLIENT_CERT)
+            identity = Identity(shown.names[0], held, Way.CLIENT_CERT, granted=shown.names)
             if len(self._certified) < _MAX_CERTIFIED:
                 self._certified[shown.names] = identity
         return identity

@@ -75,7 +75,8 @@ class Identity:
     """Who is asking, with which roles, and by which way.
 
     `name` is `token:NAME`, `basic:NAME`, `jwt:SUBJECT`, `introspection:SUBJECT`, `cert:CN=NAME`, `cert:SAN=NAME`,
-    `anyone`, or what a provider calls a person. `session` is the digest of theirs, in hex; empty: none.
+    `anyone`, or what a provider calls a person. `session` is the digest of theirs, in hex; empty: none. `granted` is
+    what else is known of it: keys of `Snapshot.roles` (groups, claims, further names of a certificate).
     """
 
     name: str
@@ -83,6 +84,7 @@ class Identity:
     way: Way
     token_id: str = ""
     session: str = ""
+    granted: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)

@@ -21,11 +21,10 @@ from proxy.wire.head import admit_request
 from proxy.wire.unlawful import Unlawful
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from proxy.gate.decision import Identity, Inquire, Verdict
     from proxy.gate.forwarded import Proxies
     from proxy.gate.snapshot import Route
+    from proxy.gate.tenants import Tenants
     from proxy.wire.head import RequestHead, RequestMemo
 
 #: Of the inquiry's own message, and not of the request that it is about. Without Accept nobody is taken for a person,
@@ -63,7 +62,7 @@ def read_inquiry(
     return Inquiry(route, about, LastShown().read(about))
 
 
-def rule(inquiry: Inquiry, verdict: Verdict, tenants: Mapping[str, str]) -> Ruling:
+def rule(inquiry: Inquiry, verdict: Verdict, tenants: Tenants) -> Ruling:
     """What the proxy is told once the gate has said what would become of the request."""
     if isinstance(verdict, Forward) and verdict.route.upstream != CONTROL:
         told = _tell_always(verdict.route, verdict.identity, tenants)
@@ -75,7 +74,7 @@ def rule(inquiry: Inquiry, verdict: Verdict, tenants: Mapping[str, str]) -> Ruli
     return Ruling(inquiry.head, verdict.route, verdict.identity, deny=verdict)
 
 
-def _tell_always(route: Route, identity: Identity, tenants: Mapping[str, str]) -> bytes | Reason:
+def _tell_always(route: Route, identity: Identity, tenants: Tenants) -> bytes | Reason:
     """As the route's upstream is told, with the identity also where the route does not ask for it."""
     telling = route.telling or Telling()
     always = Telling(identity=True, tenant_header=telling.tenant_header, tenant=telling.tenant)

@@ -118,7 +118,7 @@ class People:
         held = roles.get(session.name, _NO_ROLES).union(*(roles.get(key, _NO_ROLES) for key in session.granted))
         if Way.NONE in route.ways:
             held |= _ANYONE_TOO
-        return Identity(session.name, held, Way.OAUTH2, session=session.digest.hex())
+        return Identity(session.name, held, Way.OAUTH2, session=session.digest.hex(), granted=session.granted)
 
     def _nobody(self, route: Route, head: RequestHead, reason: Reason) -> Identity | Deny:
         """A browser that opens a page is sent to log in, and then back; to everybody else that would be a lie."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from proxy.gate.providers import SessionTimes
+from proxy.gate.tenants import Tenants
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -300,7 +301,7 @@ class Snapshot:
 
     `users` maps a name to its bcrypt hashes; `roles` maps an identity (`basic:NAME`, `token:NAME`, `jwt:SUB`,
     `introspection:SUB`, `cert:CN=NAME`, `cert:SAN=NAME`, `oidc:user:E-MAIL`, `github:user:LOGIN`), or the key of a
-    claim, to its roles, `tenants` an identity to its tenant. `people` are the providers by which people log in.
+    claim, to its roles. `people` are the providers by which people log in.
     `routes` keep the order of the file; `gate.routing` picks the longest whole-segment prefix.
     `console` are promgate's own routes where they have a listener of their own, else they are among `routes`.
     `external_url` is an origin (`https://noc.example.net`); `hsts` is the whole field line for people's answers over
@@ -310,7 +311,7 @@ class Snapshot:
     routes: tuple[Route, ...]
     users: Mapping[str, tuple[bytes, ...]] = field(default_factory=dict, repr=False)
     roles: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    tenants: Mapping[str, str] = field(default_factory=dict)
+    tenants: Tenants = field(default_factory=Tenants)
     token_rules: TokenRules = field(default_factory=TokenRules)
     timeouts: Timeouts = field(default_factory=Timeouts)
     bounds: Bounds = field(default_factory=Bounds)

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 from proxy.gate.decision import Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from proxy.gate.decision import Identity
     from proxy.gate.snapshot import Telling
+    from proxy.gate.tenants import Tenants
 
 #: Visible ASCII (RFC 9110 5.5) without the comma, by which two identities could be read from one field.
 _fits = re.compile(r"[!-+\--~]+", re.ASCII).fullmatch
@@ -29,7 +28,7 @@ def tell_certificate(name: str) -> bytes:
     return f"X-Promgate-Certificate: {quote(name)}\r\n".encode()
 
 
-def tell(telling: Telling, identity: Identity, tenants: Mapping[str, str]) -> bytes | Reason:
+def tell(telling: Telling, identity: Identity, tenants: Tenants) -> bytes | Reason:
     """The lines for `identity`, or the reason why it may not pass."""
     lines = ""
     if telling.quoted:
@@ -46,7 +45,7 @@ def tell(telling: Telling, identity: Identity, tenants: Mapping[str, str]) -> by
         roles = ",".join(sorted(identity.roles))
         lines = f"X-Promgate-Identity: {identity.name}\r\nX-Promgate-Roles: {roles}\r\n"
     if telling.tenant_header:
-        tenant = telling.tenant or tenants.get(identity.name)
+        tenant = telling.tenant or tenants.find(identity)
         if tenant is None:
             return Reason.NO_TENANT
         lines += f"{telling.tenant_header}: {tenant}\r\n"

@@ -221,7 +221,7 @@ tenants: {token:grafana: a, jwt:sub=carol: b|c}
 routes: [{name: r, path: /, upstream: "http://127.0.0.1:1", auth: bearer, allow: viewer, tenant_header: X-Scope-OrgID}]
 """
     loaded = load_text(tmp_path, text)
-    assert loaded.snapshot.tenants == {"token:grafana": "a", "jwt:carol": "b|c"}
+    assert loaded.snapshot.tenants.written == {"token:grafana": "a", "jwt:carol": "b|c"}
     assert loaded.warnings == []
     unused = load_text(tmp_path, text.replace(", tenant_header: X-Scope-OrgID", "")).warnings
     assert [each.text for each in unused] == ["without effect: no route has a tenant_header"]

@@ -15,6 +15,7 @@ from proxy.gate.edits import upstream_head
 from proxy.gate.limit import user_key
 from proxy.gate.memory import Memory
 from proxy.gate.snapshot import Bounds, RateLimit, Telling, Way
+from proxy.gate.tenants import Tenants
 from tests.gate.play import (
     AT,
     GRAFANA_SECRET,
@@ -156,7 +157,7 @@ TENANTS = {"token:grafana": "a", "basic:ann": "b|c"}
 def test_what_the_upstream_is_told(telling, subject, lines):
     roles = {f"jwt:{subject}": frozenset({"admin"}), "jwt:carol": frozenset({"viewer", "admin"})}
     route = replace(READ, telling=telling)
-    a_gate = gate(routes=(route,), roles=roles, tenants={**TENANTS, "jwt:carol": "c"})
+    a_gate = gate(routes=(route,), roles=roles, tenants=Tenants({**TENANTS, "jwt:carol": "c"}))
     decision = decide(a_gate, read(), jwt(), answers=[claims(name=f"jwt:{subject}")])
     if isinstance(lines, Reason):
         assert decision.reason is lines

@@ -17,6 +17,7 @@ from proxy.gate.forwarded import Proxies
 from proxy.gate.inquiry import read_inquiry, rule
 from proxy.gate.memory import Memory
 from proxy.gate.snapshot import CONTROL, Route, Telling, Way
+from proxy.gate.tenants import Tenants
 from tests.gate.play import AT, IP, NOW, READ, SNAPSHOT, WRITE, answered, decide, gate, memory
 from tests.gate.test_people import BROWSER, COOKIE, EVE, PEOPLE
 from tests.wire.play import admit
@@ -201,7 +202,7 @@ def test_names_of_ours_do_not_pass():
 
 
 def ruled(verdict, tenants=()):
-    return rule(inquiry(FOR, URL, GET), verdict, dict(tenants))
+    return rule(inquiry(FOR, URL, GET), verdict, Tenants(dict(tenants)))
 
 
 def test_a_request_that_may_pass_is_granted_with_what_an_upstream_is_told():
