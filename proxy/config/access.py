@@ -5,12 +5,13 @@ The rule: a permission that nobody could use, or that means less than it seems t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from proxy.config.identities import ANYONE, WRITE
 from proxy.config.problem import join_key
 from proxy.config.shape import did_you_mean
 from proxy.gate.authorize import READING, READY_MADE, Grant, grants_of, lies_below
+from proxy.gate.exempt import Exemption
 from proxy.gate.routing import closed_on
 from proxy.gate.snapshot import RouteKind, Rule, Telling
 from proxy.gate.tenants import ROLE
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from proxy.config.problem import Report
-    from proxy.config.route_schema import AllowRule, RouteOf
+    from proxy.config.route_schema import AllowRule, ExemptRule, RouteOf
     from proxy.config.schema import Config
     from proxy.gate.addresses import Addresses
 
@@ -113,9 +114,7 @@ def _check_ready_made(rule: AllowRule, route: RouteOf, at: str, report: Report) 
     for grant in grants_of(rule.role):
         beyond -= beyond if grant.methods is None else grant.methods
     if beyond:
-        report.problem(
-            at, f"{rule.role} is ready made and never does {_names(beyond)}; allow a role of another name"
-        )
+        report.problem(at, f"{rule.role} is ready made and never does {_names(beyond)}; allow a role of another name")
     elif rule.role == "writer" and route.kind != RouteKind.REMOTE_WRITE.value:
         report.problem(at, "writer is ready made: it pushes to routes of kind remote_write, and may do nothing here")
     elif not _rules_of(rule, route):
@@ -126,7 +125,7 @@ def _names(methods: Iterable[bytes]) -> str:
     return ", ".join(sorted(method.decode() for method in methods))
 
 
-def _place(rule: AllowRule, allow: str, report: Report) -> str:
+def _place(rule: AllowRule | ExemptRule, allow: str, report: Report) -> str:
     return rule.at if rule.at in report.lines else allow
 
 
@@ -148,20 +147,28 @@ def build_unblocked(written: RouteOf, report: Report) -> tuple[bytes, ...]:
     return tuple(path.encode() for path in written.unblock)
 
 
-def build_exempt(written: RouteOf, report: Report) -> frozenset[bytes]:
+def build_exempt(written: RouteOf, report: Report) -> tuple[Exemption, ...]:
+    for rule in written.exempt:
+        at = _place(rule, f"{written.at}.exempt", report)
+        if report.is_sound(at, f"{at}.path", f"{written.at}.methods", f"{written.at}.path"):
+            _check_exempt(rule, written, at, report)
+    return tuple(
+        Exemption(_whole(written, rule.path), frozenset(rule.methods), _build_networks(rule.allow_from))
+        for rule in written.exempt
+    )
+
+
+def _check_exempt(rule: ExemptRule, written: RouteOf, at: str, report: Report) -> None:
+    path, methods = rule.path.encode(), set(rule.methods)
     closed = closed_on(RouteKind(written.kind))
-    opened = tuple(path.encode() for path in written.unblock)
-    for index, path in enumerate(written.exempt):
-        at = _item(f"{written.at}.exempt", index, report)
-        if not report.is_sound(at, f"{written.at}.methods", f"{written.at}.path"):
-            continue
-        if written.methods is not None and not READING & set(written.methods):
-            report.problem(at, "an exempt path is for GET and HEAD, and the route takes neither")
-        elif lies_below(path.encode(), closed) and not lies_below(path.encode(), opened):
-            report.problem(at, f"{path} is closed on this route; unblock opens it")
-        elif _whole(written, path) in _LOCAL:
-            report.problem(at, f"{path} is answered by promgate itself, for anybody; leave it out")
-    return frozenset(_whole(written, path) for path in written.exempt)
+    if written.methods is not None and not methods & set(written.methods):
+        report.problem(at, f"an exempt path is for {_names(methods)} here, and the route takes none of them")
+    elif not methods <= READING and not rule.allow_from:
+        report.problem(at, f"{_names(methods - READING)} may change something: name in allow_from who may do that")
+    elif lies_below(path, closed) and not lies_below(path, tuple(each.encode() for each in written.unblock)):
+        report.problem(at, f"{rule.path} is closed on this route; unblock opens it")
+    elif _whole(written, rule.path) in _LOCAL:
+        report.problem(at, f"{rule.path} is answered by promgate itself, for anybody; leave it out")
 
 
 def build_addresses(written: RouteOf, report: Report) -> Addresses | None:
@@ -169,15 +176,21 @@ def build_addresses(written: RouteOf, report: Report) -> Addresses | None:
         return None
     if not report.is_sound(f"{written.at}.allow_from", f"{written.at}.deny_from"):
         return None
-    from proxy.gate.addresses import Addresses  # noqa: PLC0415 - ipaddress costs 3 ms that only this needs to pay
-
-    addresses = Addresses(written.allow_from, written.deny_from)
+    addresses = _build_networks(written.allow_from, written.deny_from)
     for index, network in enumerate(written.allow_from):
         inside = [each for each in written.deny_from if each.version == network.version and network.subnet_of(each)]
         if inside:
             at = _item(f"{written.at}.allow_from", index, report)
             report.problem(at, f"nobody can come from {network}: deny_from has {inside[0]}, and goes first")
     return addresses
+
+
+def _build_networks(allowed: tuple[Any, ...], denied: tuple[Any, ...] = ()) -> Addresses | None:
+    if not allowed and not denied:
+        return None
+    from proxy.gate.addresses import Addresses  # noqa: PLC0415 - ipaddress costs 3 ms that only this needs to pay
+
+    return Addresses(allowed, denied)
 
 
 def build_telling(written: RouteOf, config: Config, report: Report) -> Telling | None:

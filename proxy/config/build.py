@@ -123,13 +123,25 @@ def _with_delivery(config: Config, snapshot: Snapshot, report: Report, base: Pat
 def _build_proxies(config: Config, report: Report) -> Proxies | None:
     if config.proxy_protocol and not config.trusted_proxies and report.is_sound("proxy_protocol", "trusted_proxies"):
         report.problem("proxy_protocol", "nobody is in trusted_proxies, so nobody's PROXY header could be believed")
-    if not config.trusted_proxies or not report.is_sound("trusted_proxies"):
+    if not report.is_sound("trusted_proxies"):
+        return None
+    if not config.trusted_proxies:
+        _check_nothing_before(config, report)
         return None
     if any(network.prefixlen == 0 for network in config.trusted_proxies):
         report.warning("trusted_proxies", "everybody is trusted: whoever reaches the listener may choose its address")
     from proxy.gate.forwarded import Proxies  # noqa: PLC0415 - ipaddress costs 3 ms that only this needs to pay
 
     return Proxies(config.trusted_proxies)
+
+
+def _check_nothing_before(config: Config, report: Report) -> None:
+    """Whether it is certain that a proxy stands before promgate, and nobody said which."""
+    if (config.external_url or "").startswith("https:") and config.tls_server_config is None:
+        report.warning(
+            "external_url",
+            "something else ends TLS, and trusted_proxies is empty: all who come through it count as one address",
+        )
 
 
 def _check_listeners(config: Config, report: Report) -> None:

@@ -58,6 +58,23 @@ class AllowRule(Section):
     )
 
 
+class ExemptRule(Section):
+    """A path that needs no credential. A lone word is one that anybody may GET and HEAD.
+
+    For a reloader beside promgate: `{path: /-/reload, methods: POST, allow_from: 127.0.0.1}`.
+    """
+
+    path: str = option(PATH, REQUIRED, "Exact, below the route's prefix.")
+    methods: tuple[bytes, ...] = option(
+        ListOf(METHOD, or_one=True), ["GET", "HEAD"], "Methods; any but GET and HEAD need `allow_from`."
+    )
+    allow_from: tuple[Any, ...] = option(
+        ListOf(NETWORK, or_one=True),
+        [],
+        "Networks whose requests need none; those that a proxy passed on (X-Forwarded-For) do. All if left out.",
+    )
+
+
 _WAYS = choice(
     "write_token",
     "bearer",
@@ -117,10 +134,10 @@ class RouteOf(Section):
     unblock: tuple[str, ...] = option(
         ListOf(PREFIX, or_one=True), [], "Paths below the prefix to open, of those that are closed (docs/behaviour.md)."
     )
-    exempt: tuple[str, ...] = option(
-        ListOf(PATH, or_one=True),
+    exempt: tuple[ExemptRule, ...] = option(
+        ListOf(Table(ExemptRule, short="path"), or_one=True),
         [],
-        "Exact paths below the prefix that anybody may GET and HEAD with no credential: `/-/healthy` of the upstream.",
+        "Exact paths below the prefix that need no credential: `/-/healthy` of the upstream.",
     )
     allow_from: tuple[Any, ...] = option(
         ListOf(NETWORK, or_one=True), [], "Networks from which the route may be used, `10.0.0.0/8`; all if left out."

@@ -13,6 +13,7 @@ from proxy.gate.ask import WAITED
 from proxy.gate.authenticate import ANYONE, Authenticator
 from proxy.gate.authorize import METHODS, READING, find_rule
 from proxy.gate.decision import Decision, Deny, Forward, Identity, Inquire, Local, Reason
+from proxy.gate.exempt import is_exempt
 from proxy.gate.limit import address_key
 from proxy.gate.people import People
 from proxy.gate.places import Place
@@ -89,7 +90,7 @@ class Gate:
             return Deny(_refused_method(head.method), route)
         if route.addresses is not None and not route.addresses.admit(ip):
             return Deny(Reason.ADDRESS_NOT_ALLOWED, route)
-        if route.exempt and path in route.exempt and head.method in READING:
+        if route.exempt and is_exempt(route.exempt, head, ip):
             return self._pass_exempt(route, head, ip, at)
         who = self._identify(route, shown, ip, at, now, facts)
         if who.__class__ is not Identity:
@@ -134,7 +135,7 @@ class Gate:
         return Place(self._places[route.name], identity.name if concurrency.by_identity else address_key(ip))
 
     def _pass_exempt(self, route: Route, head: RequestHead, ip: str, at: float) -> Decision:
-        """Anybody may read it: no credential is looked at, each address has its own rate, and nobody is delayed."""
+        """It is open: no credential is looked at, each address has its own rate, and nobody is delayed."""
         if head.length > route.max_body_bytes:
             return Deny(Reason.BODY_TOO_LARGE, route)
         if route.rate_limit is not None:

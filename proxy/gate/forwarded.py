@@ -11,12 +11,9 @@ import ipaddress
 import re
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
+from proxy.wire.fields import values_of
 from proxy.wire.grammar import is_authority
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -69,14 +66,6 @@ def _parse(ip: str) -> _Address | None:
     except ValueError:
         return None
     return None if "%" in ip else getattr(address, "ipv4_mapped", None) or address
-
-
-def values_of(lines: list[bytes], name: bytes) -> Iterator[bytes]:
-    """The values of a field, in the order received."""
-    size = len(name)
-    for line in lines:
-        if line[size : size + 1] == b":" and line[:size].lower() == name:
-            yield line[size + 1 :].strip(b" \t")
 
 
 def _write(hops: list[str], scheme: str, host: bytes) -> bytes:

@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING
 
 from proxy.gate.credentials import LastShown
 from proxy.gate.decision import Deny, Forward, Inquiry, Reason, Ruling
-from proxy.gate.forwarded import values_of
 from proxy.gate.snapshot import CONTROL, Telling
 from proxy.gate.telling import tell
-from proxy.wire.fields import field_name
+from proxy.wire.fields import field_name, values_of
 from proxy.wire.head import admit_request
 from proxy.wire.unlawful import Unlawful
 

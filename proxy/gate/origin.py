@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from proxy.wire.fields import values_of
+
 if TYPE_CHECKING:
     from proxy.wire.head import RequestHead
 
@@ -29,7 +31,8 @@ def is_ours(origin: bytes, host: bytes | None, external_url: str) -> bool:
 
 def is_own_page(head: RequestHead, external_url: str) -> bool:
     """Whether it is certain that a page of ours asks. What says nothing of its page is taken for another's."""
-    sites, origins = _values(head, b"sec-fetch-site"), _values(head, b"origin")
+    lines = head.fields.split(b"\r\n")
+    sites, origins = list(values_of(lines, b"sec-fetch-site")), list(values_of(lines, b"origin"))
     if len(sites) > 1 or len(origins) > 1 or not (sites or origins):
         return False
     if origins and not is_ours(origins[0], head.host, external_url):
@@ -37,8 +40,3 @@ def is_own_page(head: RequestHead, external_url: str) -> bool:
     if sites == [b"same-origin"]:
         return True
     return bool(origins) and sites in ([], [b"none"])
-
-
-def _values(head: RequestHead, name: bytes) -> list[bytes]:
-    pairs = (line.partition(b":") for line in head.fields.split(b"\r\n"))
-    return [value.strip() for field, _, value in pairs if field.lower() == name]

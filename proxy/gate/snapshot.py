@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from proxy.gate.addresses import Addresses
+    from proxy.gate.exempt import Exemption
     from proxy.gate.forwarded import Proxies
     from proxy.gate.providers import Provider
     from proxy.gate.session import SessionRules
@@ -156,7 +157,7 @@ class Route:
     """One prefix of the public listener and what stands behind it. `methods` None: any method that is not refused.
 
     `hosts` are names in lower case, empty: all that no other route claims. `stripped` is the beginning of `path` that
-    the upstream does not see. `unblocked` are paths below the prefix. `exempt` are whole paths that anybody may read.
+    the upstream does not see. `unblocked` are paths below the prefix.
     `spares` are further upstreams of the same kind: the one with the fewest requests under way serves, or with
     `first_available` the first that can be reached.
     With `only_hosts` it answers to these names and to addresses alone: a page that has its own name point here (DNS
@@ -178,7 +179,7 @@ class Route:
     stripped: bytes = b""
     unblocked: tuple[bytes, ...] = ()
     addresses: Addresses | None = None
-    exempt: frozenset[bytes] = frozenset()
+    exempt: tuple[Exemption, ...] = ()
     telling: Telling | None = None
     spares: tuple[Upstream, ...] = ()
     first_available: bool = False

@@ -180,7 +180,7 @@ class ClientConnection(asyncio.Protocol):
         decision = gate.decide(head, shown, self.ip, now, relay.clock.at(now))
         if decision.__class__ is Forward and not decision.wait_s:
             if relay.request_memo.is_fresh:
-                relay.request_memo.keep()
+                relay.remember(head, self.peer)
             if head.authorization is not None:
                 self.last_shown.keep(head, shown)
             return self._forward(head, decision, data, end + 4, now)

@@ -82,6 +82,7 @@ class RelayContext:
         self._control_memo = ResponseMemo(may_set_own=True)
         self.draining = False
         self.internal = Internal()
+        self._hinted = False
         #: Which client certificates the listeners take; None: none is asked for.
         self.trust: ClientTrust | None = None
 
@@ -144,6 +145,17 @@ class RelayContext:
         left = self.per_ip.pop(address, 1) - 1
         if left > 0:
             self.per_ip[address] = left
+
+    def remember(self, head: RequestHead, peer: str) -> None:
+        """Its sender is let in, so what was new in the head just read is known from now on."""
+        self.request_memo.keep()
+        if head.is_passed_on and self.gate.proxies is None and not self._hinted:
+            self._hinted = True
+            _log.warning(
+                "%s passes requests on (X-Forwarded-For), and trusted_proxies is empty: all who come through it count "
+                "as one address for limits, guesses and senders; if it is a proxy of yours, name it in trusted_proxies",
+                peer,
+            )
 
     def start(self, work: Coroutine[None, None, None], on_defect: Callable[[], None]) -> asyncio.Task[None]:
         """Run `work` beside the callbacks. A defect in it is logged, and `on_defect` ends what waits for it."""

@@ -14,9 +14,11 @@ from proxy.wire.grammar import FIELD_VALUE, TCHAR, is_authority
 from proxy.wire.unlawful import Unlawful
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
-(DROP, HOST, LENGTH, ENCODING, CONNECTION, AUTHORIZATION, EXPECT, AGENT, UPGRADE, COOKIE, SET_COOKIE) = range(11)
+(
+    DROP, HOST, LENGTH, ENCODING, CONNECTION, AUTHORIZATION, EXPECT, AGENT, UPGRADE, COOKIE, SET_COOKIE, PASSED_ON,
+) = range(12)  # fmt: skip
 
 #: (what it is, its value, the bytes to send on where it is sent on)
 Special = tuple[int, bytes, bytes]
@@ -44,6 +46,8 @@ REQUEST_FIELDS: Mapping[bytes, int] = {
     b"user-agent": AGENT,
     b"upgrade": UPGRADE,
     b"cookie": COOKIE,
+    b"x-forwarded-for": PASSED_ON,
+    b"forwarded": PASSED_ON,  # RFC 7239
 } | dict.fromkeys(HOP_BY_HOP, DROP)
 RESPONSE_FIELDS: Mapping[bytes, int] = {
     b"content-length": LENGTH,
@@ -126,6 +130,14 @@ def _checked(kind: int, value: bytes) -> bytes:
     if kind == HOST and not is_authority(value):
         raise Unlawful("malformed Host")
     return value
+
+
+def values_of(lines: list[bytes], name: bytes) -> Iterator[bytes]:
+    """The values of a field, in the order received."""
+    size = len(name)
+    for line in lines:
+        if line[size : size + 1] == b":" and line[:size].lower() == name:
+            yield line[size + 1 :].strip(b" \t")
 
 
 def listed(value: bytes) -> list[bytes]:

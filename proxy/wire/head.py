@@ -115,6 +115,11 @@ class RequestHead:
         return self._section.upgrade
 
     @property
+    def is_passed_on(self) -> bool:
+        """Whether a field says for whom it was sent on; none of them is among `fields`."""
+        return self._section.passed_on
+
+    @property
     def cookies(self) -> tuple[tuple[bytes, bytes], ...]:
         """Name and value of each of promgate's own cookies; they are not among `fields`."""
         return self._section.cookies

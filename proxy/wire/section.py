@@ -23,10 +23,10 @@ class Section:
     """What field lines say. Never changed once it is read: many heads share one. `sent` are the lines that go on.
 
     `upgrade` is the protocol that Connection asks to change to. `cookies` are promgate's own, which do not go on; a
-    section with cookies is never remembered.
+    section with cookies is never remembered. `passed_on`: it says for whom, so another proxy sends it (or claims to).
     """
 
-    __slots__ = ("agent", "chunked", "close", "cookies", "expects", "host", "sent", "upgrade")
+    __slots__ = ("agent", "chunked", "close", "cookies", "expects", "host", "passed_on", "sent", "upgrade")
 
     def __init__(self) -> None:
         self.sent = b""
@@ -36,6 +36,7 @@ class Section:
         self.close = False
         self.expects = False
         self.upgrade = b""
+        self.passed_on = False
         self.cookies: tuple[tuple[bytes, bytes], ...] = ()
 
 
@@ -143,6 +144,8 @@ def _special(section: Section, kind: int, value: bytes, named: list[bytes]) -> N
         section.expects = True
     elif kind == f.UPGRADE:
         section.upgrade = value.lower() if not section.upgrade else b","  # two are none that we know
+    elif kind == f.PASSED_ON:
+        section.passed_on = True
     elif kind == f.CONNECTION:
         options = f.listed(value)
         section.close = section.close or b"close" in options

@@ -54,6 +54,7 @@ def test_login_of_the_documentation(block, tmp_path):
     (tmp_path / secret).chmod(0o600)
     rest = """external_url: https://noc.example.net
 listen: 127.0.0.1:9443
+trusted_proxies: 127.0.0.1
 routes: [{name: r, path: /, upstream: "http://127.0.0.1:9090", auth: oauth2, allow: admin}]
 """
     (tmp_path / "promgate.yml").write_text(block + rest)

@@ -71,6 +71,36 @@ def test_roles_of_alertmanager(tmp_path: Path) -> None:
             assert ask(promgate, "admin", "POST", "/-/reload").status == 403  # closed, whoever asks
 
 
+def test_a_reloader_beside_promgate_needs_no_credential(tmp_path: Path) -> None:
+    directory = tmp_path / "promgate"
+    write_private(directory / "users", htpasswd("admin"))
+    with Alertmanager(tmp_path / "am") as alertmanager:
+        route = {
+            "name": "alertmanager",
+            "path": "/alertmanager",
+            "upstream": f"http://127.0.0.1:{alertmanager.port}",
+            "auth": ["basic"],
+            "allow": ["admin"],
+            "unblock": ["/-/reload"],
+            "exempt": [{"path": "/-/reload", "methods": ["POST"], "allow_from": ["127.0.0.1"]}],
+        }
+        config = {"htpasswd_file": "users", "roles": {"admin": ["basic:admin"]}, "routes": [route]}
+        with Promgate(directory, config) as promgate:
+
+            def reload(**headers: str) -> int:
+                url = f"{promgate.base}/alertmanager/-/reload"
+                return fetch(url, method="POST", headers=headers, ca_file=promgate.ca_file).status
+
+            assert reload() == 200
+            assert reload(**{"X-Forwarded-For": "127.0.0.1"}) == 401  # a proxy on this machine passed it on
+            assert ask(promgate, "", "POST", "/api/v2/alerts", ALERTS).status == 401
+            assert "trusted_proxies" not in promgate.log
+            for _ in range(2):  # who is let in by its credential tells of its proxy, which nobody named
+                assert reload(**{"X-Forwarded-For": "192.0.2.1"}, **basic("admin", "admin")) == 200
+            hint = "127.0.0.1 passes requests on (X-Forwarded-For), and trusted_proxies is empty"
+            wait_for(lambda: promgate.log.count(hint) == 1, "the hint")
+
+
 def test_sighup_reads_the_htpasswd_file_again(tmp_path: Path) -> None:
     directory = tmp_path / "promgate"
     write_private(directory / "users", htpasswd("admin"))

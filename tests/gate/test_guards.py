@@ -12,6 +12,7 @@ from proxy.gate.authenticate import ANYONE
 from proxy.gate.decide import Gate
 from proxy.gate.decision import Deny, Forward, Reason
 from proxy.gate.edits import upstream_head
+from proxy.gate.exempt import Exemption
 from proxy.gate.limit import user_key
 from proxy.gate.memory import Memory
 from proxy.gate.snapshot import Bounds, RateLimit, Telling, Way
@@ -37,6 +38,7 @@ from tests.gate.play import (
     read,
     write,
 )
+from tests.wire.play import admit
 
 
 def networks(*written):
@@ -87,7 +89,7 @@ def test_an_address_is_judged_before_the_credential():
 
 # exempt paths
 
-EXEMPT = replace(READ, exempt=frozenset({b"/prometheus/-/ready", b"/prometheus/-/healthy/"}))
+EXEMPT = replace(READ, exempt=(Exemption(b"/prometheus/-/ready"), Exemption(b"/prometheus/-/healthy/")))
 
 
 @pytest.mark.parametrize(
@@ -166,6 +168,32 @@ def test_what_the_upstream_is_told(telling, subject, lines):
         assert decision.told == lines
         sent = b"".join(upstream_head(read(), b"", decision.told, b"X-Forwarded-For: a\r\n\r\n"))
         assert sent.endswith(lines + b"X-Forwarded-For: a\r\n\r\n")
+
+
+RELOADER = Exemption(b"/prometheus/-/reload", frozenset({b"POST"}), Addresses(networks("127.0.0.1", "::1")))
+RELOAD = replace(READ, unblocked=(b"/-/reload",), exempt=(RELOADER,))
+
+
+@pytest.mark.parametrize(
+    ("method", "ip", "told", "is_open"),
+    [
+        ("POST", "127.0.0.1", "", True),
+        ("POST", "::1", "", True),
+        ("POST", "::ffff:127.0.0.1", "", True),
+        ("POST", "127.0.0.2", "", False),
+        ("POST", "10.0.0.1", "", False),
+        ("POST", "local", "", False),  # a unix socket has no address
+        ("GET", "127.0.0.1", "", False),
+        # what a proxy on this machine passes on comes from this machine's address, too
+        ("POST", "127.0.0.1", "X-Forwarded-For: 192.0.2.1\r\n", False),
+        ("POST", "127.0.0.1", "x-forwarded-for:127.0.0.1\r\n", False),
+        ("POST", "127.0.0.1", "Forwarded: for=192.0.2.1\r\n", False),
+    ],
+)
+def test_a_path_that_is_exempt_from_some_networks(method, ip, told, is_open):
+    asked = admit(f"{method} /prometheus/-/reload HTTP/1.1\r\nHost: a\r\n{told}\r\n".encode())
+    decision = decide(gate(routes=(RELOAD,)), asked, ip=ip)
+    assert decision == (Forward(RELOAD, ANYONE) if is_open else Deny(Reason.NO_CREDENTIAL, RELOAD))
 
 
 def test_an_exempt_path_tells_of_nobody():

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from proxy.gate.decision import Deny, Forward, Reason
+from proxy.gate.exempt import Exemption
 from proxy.gate.reply import status_of
 from proxy.gate.snapshot import Concurrency, RateLimit
 from tests.gate.play import (
@@ -66,7 +67,7 @@ def test_an_address_has_its_places_whoever_comes_from_it():
 
 
 def test_an_exempt_path_counts_by_address():
-    a_gate = bounded(READ, 1, exempt=frozenset({b"/prometheus/-/ready"}))
+    a_gate = bounded(READ, 1, exempt=(Exemption(b"/prometheus/-/ready"),))
     under_way(a_gate, asked("/prometheus/-/ready", "GET"), None)
     assert decide(a_gate, asked("/prometheus/-/ready", "GET"), None).reason is Reason.TOO_MANY_AT_ONCE
 
