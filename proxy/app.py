@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from proxy import __version__
 from proxy.audit.operation import Operation, open_trail
 from proxy.clock import Clock
+from proxy.desk.restored import look_back
 from proxy.desk.serving import ServerDesk
 from proxy.gate.decide import Gate
 from proxy.gate.forwarded import Proxies
@@ -142,7 +143,7 @@ class App:
             if watch is not None and store is not None and ledger is not None:
                 flushed = partial(ledger.flush, observers)
                 audit = None if self._trail is None else partial(Operation, self._trail)
-                parts.desk = ServerDesk(store, snapshot.token_rules, self._clock.now, watch.sync, flushed, audit)
+                parts.desk = ServerDesk(store, watch, snapshot.token_rules, self._clock.now, flushed, audit)
                 parts.desk.start()
                 stack.push_async_callback(asyncio.to_thread, parts.desk.stop)
             await self._open_console(stack, parts)
@@ -227,16 +228,11 @@ class App:
         stack.callback(store.close)
         watch = StoreWatch(store, self._memory.book, look=store.look)
         await watch.start()
-        age_s = self._clock.now() - self._memory.book.made_at
-        if age_s < (grace_s := self._loaded.snapshot.token_rules.retry_grace_s):
-            _log.warning(
-                "%s was made %.0f s ago: for %.0f s more, writers whose token it does not know are told 503; restore a "
-                "backup if one was lost",
-                path, max(age_s, 0.0), grace_s - age_s,
-            )  # fmt: skip
         stack.push_async_callback(watch.stop)
         await ledger.writer.start()
         stack.push_async_callback(ledger.writer.stop)
+        grace_s = self._loaded.snapshot.token_rules.retry_grace_s
+        await asyncio.to_thread(look_back, store, self._memory.book, ledger.tally, self._clock.now(), grace_s)
         in_background(stack, ledger.writer.run())
         server = await serve_nudges(socket_beside(path), watch.sync, partial(ledger.flush, observers), self._clock.now)
         if server is not None:

@@ -41,6 +41,7 @@ class Ledger:
 
     senders: Senders
     writer: LedgerWriter
+    tally: Tally
 
     async def flush(self, observers: Observers) -> None:
         """Have all that was seen written. Raises StoreError."""
@@ -79,7 +80,7 @@ class Parts:
 def make_ledger(store: Path) -> Ledger:
     tally = Tally()
     writer = LedgerWriter(ledger_beside(store), tally)
-    return Ledger(Senders(tally, writer.wake), writer)
+    return Ledger(Senders(tally, writer.wake), writer, tally)
 
 
 def console_only(snapshot: Snapshot) -> Snapshot:

@@ -86,6 +86,7 @@ class _Watched:
         self.rotation = store.rotation
         self.recent_rotations = store.recent_rotations
         self.receipts = store.receipts
+        self.count_as_new = store.count_as_new
         self.close = store.close
 
     def commit(self, change: Change) -> int:

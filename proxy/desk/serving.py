@@ -15,6 +15,7 @@ from proxy.desk.ledger_of import LedgerOf
 from proxy.desk.overlaps import Overlaps
 from proxy.desk.owner import is_gone, name_of_this_process
 from proxy.desk.renew_reply import Renewing
+from proxy.desk.restored import Restored
 from proxy.desk.rounds import Rounds
 from proxy.observe import metrics
 from proxy.observe.metrics import Sample
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from proxy.gate.snapshot import TokenRules
     from proxy.stores.sqlite import SqliteStore
+    from proxy.stores.watch import StoreWatch
     from proxy.tokens.ports import Asked, Audit
 
 _T = TypeVar("_T")
@@ -38,25 +40,30 @@ class ServerDesk:
     def __init__(
         self,
         store: SqliteStore,
+        watch: StoreWatch,
         rules: TokenRules,
         clock: Callable[[], float],
-        sync: Callable[[int], Coroutine[Any, Any, int]],
         flushed: Callable[[], Coroutine[Any, Any, None]],
         audit: Callable[[Asked], Audit] | None = None,
     ) -> None:
-        """`sync(N)` makes sure that this process uses generation N (`StoreWatch.sync`), `flushed()` that its ledger has
-        all that was seen. `audit` begins a record of what is asked for.
+        """`watch` follows `store`. `flushed()` makes sure that the ledger has all that was seen. `audit` begins a
+        record of what is asked for.
         """
         self.rules = rules
         self._store = store
         self._clock = clock
-        self._sync = sync
+        self._sync = watch.sync
         self._loop = asyncio.get_running_loop()
         self._owner = name_of_this_process()
         self._flushed = flushed
         self._audit = audit
         self.keeper = Keeper(self.desk, store.look)
-        self._rounds = [self.keeper.rounds, Rounds("overlaps", self.desk, store.look, Overlaps())]
+        restored = Restored(watch.book)
+        self._rounds = [
+            self.keeper.rounds,
+            Rounds("overlaps", self.desk, store.look, Overlaps()),
+            Rounds("revocations", self.desk, restored.sign, restored),
+        ]
         if audit is not None:
             self._rounds.append(Rounds("audit", self.desk, store.look, look_at_audit))
         self.renewing = Renewing(self.desk)

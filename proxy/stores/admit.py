@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from proxy.tokens.rotation import Rotation
     from proxy.tokens.token import Token
 
+#: Of what tells a transaction from the one of the same number in another copy of the store.
+MARK_BYTES = 8
+
 
 def admit(change: Change, there: tuple[Token, ...], rotations: tuple[Rotation, ...]) -> None:
     """Return if `change` may be written over what is `there` under its name; raise otherwise."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import TYPE_CHECKING
 
-from proxy.stores.admit import admit, clash, taken
+from proxy.stores.admit import MARK_BYTES, admit, clash, taken
 from proxy.tokens.ports import Changes, Story
 
 if TYPE_CHECKING:
@@ -20,15 +21,16 @@ class MemoryStore:
     def __init__(self, made_at: float = 0.0) -> None:
         self._made_at = made_at
         self._lock = threading.Lock()
-        self._generation = 0
+        self._marks = [os.urandom(MARK_BYTES)]
         self._rows: dict[str, tuple[int, Token]] = {}
         self._rotations: dict[str, Rotation] = {}
         self._receipts: list[Receipt] = []
 
-    def changes_since(self, generation: int) -> Changes:
+    def changes_since(self, generation: int, mark: bytes = b"") -> Changes:
         with self._lock:
-            changed = tuple(token for at, token in self._rows.values() if at > generation)
-            return Changes(self._generation, changed, self._made_at)
+            went_back = mark not in (b"", *self._marks[generation : generation + 1]) or generation > self._generation
+            changed = tuple(token for at, token in self._rows.values() if went_back or at > generation)
+            return Changes(self._generation, changed, self._made_at, self._marks[-1], went_back)
 
     def named(self, name: str) -> tuple[Token, ...]:
         with self._lock:
@@ -74,13 +76,22 @@ class MemoryStore:
             if entry is not None:
                 self._rotations[entry.put.id] = entry.put
                 self._receipts += entry.receipts
-            self._generation += bool(change.put)
+            if change.put:
+                self._marks.append(os.urandom(MARK_BYTES))
             for token in change.put:
                 self._rows[token.id] = (self._generation, token)
             return self._generation
 
+    def count_as_new(self, at: float) -> None:
+        with self._lock:
+            self._made_at = max(self._made_at, at)
+
     def close(self) -> None:
         """Nothing is held."""
+
+    @property
+    def _generation(self) -> int:
+        return len(self._marks) - 1
 
     def _named(self, name: str) -> tuple[Token, ...]:
         return tuple(token for _, token in self._rows.values() if token.name == name)

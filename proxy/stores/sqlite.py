@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from proxy.stores import place, sqlite_rows, sqlite_schema
-from proxy.stores.admit import admit, clash, taken
+from proxy.stores.admit import MARK_BYTES, admit, clash, taken
 from proxy.stores.sqlite_file import ADVICE, connect, identity, told, transaction
 from proxy.stores.sqlite_rows import Senseless
 from proxy.stores.sqlite_schema import Newer
@@ -82,13 +82,14 @@ class SqliteStore:
         """A sign that differs once something was committed: two stat calls, for a look five times a second."""
         return _size_and_time(self.path), _size_and_time(Path(f"{self.path}-wal"))
 
-    def changes_since(self, generation: int) -> Changes:
+    def changes_since(self, generation: int, mark: bytes = b"") -> Changes:
         with self._transaction("BEGIN") as db:
             now, made_at = db.execute("SELECT generation, made_at FROM meta").fetchone()
-            if now == generation:
-                return Changes(now, (), made_at)
-            changed = self._tokens("WHERE generation > ? ORDER BY generation, seq", generation)
-            return Changes(now, changed, made_at)
+            marks = dict(db.execute("SELECT generation, mark FROM step WHERE generation IN (?, ?)", (generation, now)))
+            went_back = generation > now or (mark != b"" and marks.get(generation) != mark)
+            since = 0 if went_back else generation
+            changed = self._tokens("WHERE generation > ? ORDER BY generation, seq", since) if now != since else ()
+            return Changes(now, changed, made_at, marks.get(now, b""), went_back)
 
     def named(self, name: str) -> tuple[Token, ...]:
         with self._transaction("BEGIN"):
@@ -129,6 +130,7 @@ class SqliteStore:
                 return generation
             generation += 1
             db.execute("UPDATE meta SET generation = ?", (generation,))
+            db.execute("INSERT INTO step VALUES (?, ?)", (generation, os.urandom(MARK_BYTES)))
             known = {token.id for token in there}
             for token in sorted(change.put, key=lambda token: token.id not in known):
                 if token.id in known:
@@ -139,6 +141,10 @@ class SqliteStore:
                 except sqlite3.IntegrityError as error:
                     raise clash(token.name) from error
         return generation
+
+    def count_as_new(self, at: float) -> None:
+        with self._transaction("BEGIN IMMEDIATE") as db:
+            db.execute("UPDATE meta SET made_at = max(made_at, ?)", (at,))
 
     def _write(self, db: sqlite3.Connection, change: Change) -> None:
         entry = change.entry

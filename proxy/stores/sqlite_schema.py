@@ -1,8 +1,9 @@
 """The tables of a token store, and how those of an older promgate become them.
 
-Version 1 had tokens alone; version 2 has the journal of rotations beside them; version 3 knows when the store was made,
-which is not known of an older one: it counts as made long ago. A migration is one transaction, the
-version's number included: a process killed in it leaves the old store, whole.
+Version 1 had tokens alone; version 2 has the journal of rotations beside them. Version 3 knows when the store was
+made, which is not known of an older one: it counts as made long ago. Version 4 marks its transactions, so that
+whoever follows a store sees that an older copy was put in its place, however many changes it has got since. A
+migration is one transaction, the version's number included: a process killed in it leaves the old store, whole.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     import sqlite3
 
 _APPLICATION_ID = 0x70676174  # "pgat": tells `file` and us whose database it is
-VERSION = 3
+VERSION = 4
 
 # The index and the trigger repeat rules of `admit`, so that they hold for whatever else opens the file.
 _TOKENS = """
@@ -78,10 +79,16 @@ CREATE TABLE receipt (
 
 _MADE_AT = "ALTER TABLE meta ADD COLUMN made_at REAL NOT NULL DEFAULT 0.0;"
 
+_STEPS_MARKED = """
+CREATE TABLE step (generation INTEGER PRIMARY KEY, mark BLOB NOT NULL);
+INSERT INTO step SELECT generation, randomblob(8) FROM meta;
+"""
+
 #: Version -> what makes the next one of it. An overlap that is open keeps its end as its bound: `max_until` is empty.
 _STEPS = {
     1: "ALTER TABLE token ADD COLUMN max_until REAL; ALTER TABLE token ADD COLUMN held_until REAL;" + _JOURNAL,
     2: _MADE_AT,
+    3: _STEPS_MARKED,
 }
 
 
@@ -107,7 +114,7 @@ def make(db: sqlite3.Connection, now: float) -> None:
     """The tables, in an empty file of which nobody else knows."""
     db.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
     db.execute(f"PRAGMA user_version = {VERSION}")
-    db.executescript(f"BEGIN; {_TOKENS} {_JOURNAL} {_MADE_AT} COMMIT;")
+    db.executescript(f"BEGIN; {_TOKENS} {_JOURNAL} {_MADE_AT} {_STEPS_MARKED} COMMIT;")
     db.execute("UPDATE meta SET made_at = ?", (now,))
 
 

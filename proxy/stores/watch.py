@@ -3,7 +3,8 @@
 One thread reads; one read is in flight, and at most one waits behind it: whoever asks while a read runs shares the
 next one, which begins after all of them asked and so sees all that was committed before they did.
 A store that cannot be read changes nothing in the book but `readable`: known tokens go on, and of
-an unknown one nobody can say that it does not exist.
+an unknown one nobody can say that it does not exist. So it is, for as long as we live, with one that went back to an
+older copy of itself; but what is revoked in that copy ends here, too.
 """
 
 from __future__ import annotations
@@ -37,6 +38,10 @@ LOOK_TIMEOUT_S = 1.0
 READ_TIMEOUT_S = 4.0
 
 
+class WentBack(StoreError):
+    """The store does not hold any more what was read from it."""
+
+
 class StoreWatch:
     """`start`, then `sync` and `find` at will, then `stop`. The caller opens the store before and closes it after."""
 
@@ -51,7 +56,7 @@ class StoreWatch:
         """`look`: a sign that differs once the store may have changed, cheap enough for the event loop."""
         self._store = store
         self._look = look
-        self._book = book
+        self.book = book
         self._poll_s = poll_s
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
         self._running: asyncio.Task[StoreError | None] | None = None
@@ -85,9 +90,9 @@ class StoreWatch:
         failure = await self._refresh()
         if failure is not None:
             raise failure
-        if self._book.generation < at_least:
-            raise StoreError(f"the store in use is at generation {self._book.generation}: is tokens.store the same?")
-        return self._book.generation
+        if self.book.generation < at_least:
+            raise StoreError(f"the store in use is at generation {self.book.generation}: is tokens.store the same?")
+        return self.book.generation
 
     async def find(self, digest: bytes) -> Token | None:
         """The token with this digest, after a look at the store if the book does not know it. Raises StoreError.
@@ -95,16 +100,16 @@ class StoreWatch:
         However many unknown tokens are shown at once, they cost two reads of the store, and none while it is failing
         (the poll finds out when it is well again).
         """
-        found = self._book.find(digest)
+        found = self.book.find(digest)
         if found is None:
-            if not self._book.readable:
+            if not self.book.readable:
                 raise StoreError("the token store cannot be read at this time")
             try:
                 async with asyncio.timeout(LOOK_TIMEOUT_S):
                     await self.sync()
             except TimeoutError:
                 raise StoreError(f"the token store did not answer within {LOOK_TIMEOUT_S:.0f} s") from None
-            found = self._book.find(digest)
+            found = self.book.find(digest)
         return found
 
     async def _follow(self) -> None:
@@ -117,7 +122,7 @@ class StoreWatch:
                 continue
             seen, read_at = sign, monotonic()
             failure = await self._refresh()
-            if failure is None:
+            if failure is None or isinstance(failure, WentBack):
                 wait_s = self._poll_s
             else:
                 wait_s, seen = min(wait_s * 2, MAX_POLL_S), None
@@ -149,26 +154,27 @@ class StoreWatch:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(READ_TIMEOUT_S):
-                return await loop.run_in_executor(self._thread, self._store.changes_since, self._book.generation)
+                known = self.book.generation, self.book.mark
+                return await loop.run_in_executor(self._thread, self._store.changes_since, *known)
         except TimeoutError:
             raise StoreError(f"the token store did not answer within {READ_TIMEOUT_S:.0f} s: check its disk") from None
 
     def _take(self, changes: Changes) -> None:
-        if changes.generation < self._book.generation:
-            raise StoreError(
-                f"the token store went back from generation {self._book.generation} to {changes.generation}, an older "
-                "copy was put in its place: restart promgate to take it in"
-            )
-        revoked = self._book.apply(changes)
+        revoked = self.book.apply(changes)
         if revoked:
             self.on_revoked(revoked)
+        if changes.went_back:
+            raise WentBack(
+                f"the token store went back from generation {self.book.generation} to {changes.generation}, an older "
+                "copy was put in its place: what is revoked, here or there, stays so; restart promgate to take it in"
+            )
 
     def _note(self, failure: StoreError | None) -> None:
         """One line when the store is lost, one when it is back."""
         if self._poll is None:  # not started: whoever starts us is told by the exception
             pass
-        elif failure is None and not self._book.readable:
-            _log.info("the token store can be read again, generation %d", self._book.generation)
-        elif failure is not None and self._book.readable:
+        elif failure is None and not self.book.readable:
+            _log.info("the token store can be read again, generation %d", self.book.generation)
+        elif failure is not None and self.book.readable:
             _log.error("%s; known tokens go on, unknown ones get 503 until it can be read", failure)
-        self._book.readable = failure is None
+        self.book.readable = failure is None

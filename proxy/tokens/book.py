@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from proxy.tokens.ports import Changes
     from proxy.tokens.token import Token
 
@@ -12,19 +15,22 @@ if TYPE_CHECKING:
 class TokenBook:
     """Digest -> facts. Changed only by `apply`, which runs between two requests on the event loop.
 
-    `readable` turns False while the store behind it cannot be read: a token not found here may then
-    exist all the same, and nobody can say so. `made_at` is when that store was made: one that is new may stand in the
-    place of a lost one.
+    A revocation that was seen is never taken back, whatever becomes of the store. `readable` turns False while the
+    store behind it cannot be read: a token not found here may then exist all the same, and nobody can say so. `made_at`
+    is when that store was made: one that is new may stand in the place of a lost one. `undone`: None, or, while an
+    older copy is in the place of the store, what is revoked here and not in that copy.
     """
 
-    __slots__ = ("_digest_of", "find", "generation", "made_at", "readable", "tokens")
+    __slots__ = ("_digest_of", "find", "generation", "made_at", "mark", "readable", "tokens", "undone")
 
     def __init__(self) -> None:
         self.tokens: dict[bytes, Token] = {}
         self.find = self.tokens.get
         self.generation = 0
+        self.mark = b""
         self.made_at = 0.0
         self.readable = True
+        self.undone: tuple[Token, ...] | None = None
         self._digest_of: dict[str, bytes] = {}
 
     def __len__(self) -> int:
@@ -33,19 +39,48 @@ class TokenBook:
     def apply(self, changes: Changes) -> frozenset[str]:
         """Take in what changed; the ids of tokens that were good and are revoked by it.
 
-        Older news than what is known is ignored (a replica may lag).
+        Older news than what is known is ignored (a replica may lag). Of a store that went back nothing is believed but
+        that a token is revoked.
         """
+        if changes.went_back:
+            return self._take_revocations(changes.tokens)
         if changes.generation < self.generation:
             return frozenset()
         revoked = []
         for token in changes.tokens:
-            old = self._digest_of.get(token.id)
-            if old is not None and token.revoked_at is not None and self.tokens[old].revoked_at is None:
-                revoked.append(token.id)
-            if old is not None and old != token.digest:
-                del self.tokens[old]
+            old = self._known(token.id)
+            if old is not None:
+                if old.revoked_at is None and token.revoked_at is not None:
+                    revoked.append(token.id)
+                elif old.revoked_at is not None and token.revoked_at is None:
+                    token = _revoked_as(old, token)  # noqa: PLW2901
+                if old.digest != token.digest:
+                    del self.tokens[old.digest]
             self._digest_of[token.id] = token.digest
             self.tokens[token.digest] = token
-        self.generation = changes.generation
+        self.generation, self.mark = changes.generation, changes.mark
         self.made_at = changes.made_at
+        self.undone = None
         return frozenset(revoked)
+
+    def _take_revocations(self, tokens: Iterable[Token]) -> frozenset[str]:
+        revoked, undone = [], []
+        for token in tokens:
+            old = self._known(token.id)
+            if old is None or (old.revoked_at is None) is (token.revoked_at is None):
+                continue
+            if old.revoked_at is not None:
+                undone.append(old)
+            else:
+                self.tokens[old.digest] = _revoked_as(token, old)
+                revoked.append(old.id)
+        self.undone = tuple(undone)
+        return frozenset(revoked)
+
+    def _known(self, token_id: str) -> Token | None:
+        digest = self._digest_of.get(token_id)
+        return None if digest is None else self.tokens[digest]
+
+
+def _revoked_as(one: Token, token: Token) -> Token:
+    return replace(token, revoked_at=one.revoked_at, held_until=one.held_until)

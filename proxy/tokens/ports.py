@@ -19,12 +19,16 @@ class Changes:
     """The tokens changed since a generation.
 
     `generation` rises by one with each committed transaction; `tokens` are whole new facts, not differences.
-    `made_at` is when the store was made, in unix seconds; 0.0: before anybody wrote that down.
+    `made_at` is when the store was made, in unix seconds; 0.0: before anybody wrote that down. `mark` names the
+    transaction that made `generation`, and no other. `went_back`: the store does not hold the transaction that the
+    reader saw last; an older copy, or another store, was put in its place, and `tokens` are all that it holds.
     """
 
     generation: int
     tokens: tuple[Token, ...]
     made_at: float = 0.0
+    mark: bytes = b""
+    went_back: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +87,8 @@ class Conflict(StoreError):
 class TokenStore(Protocol):
     """Where tokens are kept. Every method may block on a disk: never call one on the event loop."""
 
-    def changes_since(self, generation: int) -> Changes:
-        """All tokens whose facts changed after `generation` (0: all tokens)."""
+    def changes_since(self, generation: int, mark: bytes = b"") -> Changes:
+        """All tokens whose facts changed after `generation` (0: all tokens), which had this `mark` when it was read."""
 
     def named(self, name: str) -> tuple[Token, ...]:
         """Every token ever minted for `name`, oldest first."""
@@ -109,6 +113,9 @@ class TokenStore(Protocol):
 
     def commit(self, change: Change) -> int:
         """Write a change in one transaction; the generation, which is a new one if a token changed."""
+
+    def count_as_new(self, at: float) -> None:
+        """From now on it counts as made `at`, or later: tokens of an older copy's future may be in use out there."""
 
     def close(self) -> None:
         """Let go of the files."""

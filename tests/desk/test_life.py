@@ -206,7 +206,7 @@ class LifeOfAName(RuleBasedStateMachine):
         copy.now, copy.random = self.stage.now, self.stage.random
         rows, rotations = self.stage.store._rows, self.stage.store._rotations
         copy.store._rows, copy.store._rotations = dict(rows), dict(rotations)
-        copy.store._receipts, copy.store._generation = list(self.stage.store._receipts), self.stage.store._generation
+        copy.store._receipts, copy.store._marks = list(self.stage.store._receipts), list(self.stage.store._marks)
         copy.gone = self.stage.gone | {one.lease_owner.partition("#")[0] for one in open_now}
         result = rotate(copy.desk(), "prom", rotation_id=open_now[0].id)
         if isinstance(result, Report):

@@ -12,6 +12,8 @@ from proxy.desk.serving import ServerDesk
 from proxy.gate.snapshot import TokenRules
 from proxy.stores.ledger import LedgerFile, ledger_beside
 from proxy.stores.sqlite import open_store
+from proxy.stores.watch import StoreWatch
+from proxy.tokens.book import TokenBook
 from proxy.tokens.ledger import Sighting
 from proxy.tokens.schedule import Period
 from proxy.tokens.targets import CommandTarget
@@ -52,13 +54,10 @@ class Office(Stage):
             ledger.record([Sighting("late", self.old.id, address, address, "x", began - HOUR, self.now, 9999)])
 
     async def open(self):
-        async def applied(generation):
-            return generation
-
         async def flushed():
             pass
 
-        return ServerDesk(self.store, self.rules, lambda: self.now, applied, flushed)
+        return ServerDesk(self.store, StoreWatch(self.store, TokenBook()), self.rules, lambda: self.now, flushed)
 
 
 @pytest.fixture

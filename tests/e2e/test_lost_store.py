@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ from proxy.tokens.token import TokenKind
 from tests.kit.fetch import Answer, bearer, fetch
 from tests.kit.http_server import HttpServer, Reply
 from tests.kit.process import free_port
-from tests.kit.promgate import WRITE_PATH, Promgate, run, write_route
+from tests.kit.promgate import WRITE_PATH, Promgate, run, token_id, write_route
 from tests.kit.wait import wait_for
 
 if TYPE_CHECKING:
@@ -67,3 +68,43 @@ def _explained(promgate: Promgate, directory: Path) -> str:
         f"--config.file={promgate.config_file}",
     )  # fmt: skip
     return str(json.loads(done.stdout)["reason"])
+
+
+def test_what_was_revoked_stays_so_when_an_older_copy_is_put_back_under_a_running_server(tmp_path: Path) -> None:
+    store, copy = tmp_path / "promgate.db", tmp_path / "copy.db"
+    with HttpServer(lambda _: Reply(204)) as upstream:
+        promgate = Promgate(tmp_path, {"routes": [write_route(upstream.base)], "audit": {"file": "audit.jsonl"}})
+        with promgate:
+            leaked, other = promgate.token("create", "leaked"), promgate.token("create", "other")
+            _copy(store, copy)
+            promgate.token("revoke", "leaked")
+            later = promgate.token("create", "later")
+            assert [_push(promgate, one).status for one in (leaked, other, later)] == [401, 204, 204]
+
+            _copy(copy, store)
+            # More changes than there were since the copy: by its number alone it would be the store that was known.
+            for name in ("x", "y", "z"):
+                run("token", "create", name, f"--config.file={promgate.config_file}")
+            assert _push(promgate, leaked).status == 401
+            done = run("token", "revoke", "other", f"--config.file={promgate.config_file}")
+            assert "went back" in done.stderr
+            assert [_push(promgate, one).status for one in (leaked, other, later)] == [401, 401, 204]
+            wait_for(lambda: "revoked there again" in promgate.log, "the copy to be mended")
+            assert "an older copy was put in its place" in promgate.log
+            audit = (tmp_path / "audit.jsonl").read_text()
+            assert audit.rindex('"revoked"') > audit.rindex('"minted"')
+        with promgate:  # on the copy as it is now; what was minted after it is lost, and held
+            assert [_push(promgate, one).status for one in (leaked, other, later)] == [401, 401, 503]
+
+        _copy(copy, store)
+        with promgate:  # which nobody saw: the ledger alone knows better
+            wait_for(lambda: _push(promgate, later).status == 503, "what is lost to be held")
+            lost, doubtful = f"{token_id(later)} of later", f"{token_id(leaked)} of leaked"
+            assert re.search(rf"older copy of the token store is in its place.*{lost}", promgate.log)
+            assert re.search(rf"refused before and are accepted now.*{doubtful}", promgate.log)
+
+
+def _copy(source: Path, target: Path) -> None:
+    """As `sqlite3 TARGET '.restore SOURCE'` does: in place, whoever has it open."""
+    with closing(sqlite3.connect(source)) as here, closing(sqlite3.connect(target)) as there:
+        here.backup(there)

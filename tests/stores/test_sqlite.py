@@ -169,8 +169,8 @@ def test_a_row_that_makes_no_sense_is_an_error_and_is_not_left_out(filled):
 
 def test_a_newer_schema_is_refused(filled):
     with closing(sqlite3.connect(filled)) as db:
-        db.execute("PRAGMA user_version = 4")
-    with pytest.raises(StoreError, match=r"newer promgate \(schema 4, this one knows 3\)"):
+        db.execute("PRAGMA user_version = 5")
+    with pytest.raises(StoreError, match=r"newer promgate \(schema 5, this one knows 4\)"):
         open_store(filled)
 
 

@@ -94,6 +94,30 @@ def test_the_generation_rises_by_one_and_tells_what_changed(store):
     assert len(store.changes_since(0).tokens) == 4
 
 
+def test_a_transaction_that_the_store_does_not_hold_is_told_and_all_tokens_with_it(store):
+    marks = [store.changes_since(0).mark]
+    for name in ("a", "b"):
+        committed(store, name)
+        marks.append(store.changes_since(0).mark)
+    assert len(set(marks)) == 3
+    assert b"" not in marks
+    for generation, mark in enumerate(marks):
+        changes = store.changes_since(generation, mark)
+        assert (changes.went_back, changes.mark, len(changes.tokens)) == (False, marks[2], 2 - generation)
+    for generation, mark in ((0, marks[1]), (1, marks[2]), (2, b"another!"), (3, marks[2]), (3, b"")):
+        changes = store.changes_since(generation, mark)
+        assert (changes.went_back, changes.generation, len(changes.tokens)) == (True, 2, 2)
+
+
+def test_what_counts_as_new_counts_so_for_good(opened):
+    store = opened()
+    made_at = store.changes_since(0).made_at
+    store.count_as_new(made_at - 10)
+    assert store.changes_since(0).made_at == made_at
+    store.count_as_new(made_at + 10)
+    assert opened().changes_since(0).made_at == made_at + 10
+
+
 def test_a_book_that_follows_step_by_step_knows_what_one_knows_that_reads_all(store):
     follower, newcomer = TokenBook(), TokenBook()
     steps = [

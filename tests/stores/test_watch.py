@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sqlite3
 import threading
 import time
 from contextlib import asynccontextmanager, closing
@@ -13,6 +14,7 @@ from proxy.stores.memory import MemoryStore
 from proxy.stores.nudge import nudge, serve_nudges, socket_beside
 from proxy.stores.sqlite import open_store
 from proxy.stores.watch import StoreWatch
+from proxy.tokens import lifecycle
 from proxy.tokens.book import TokenBook
 from proxy.tokens.ports import Changes, StoreError
 from proxy.tokens.token import TokenState, state_at
@@ -33,13 +35,13 @@ class Disk(MemoryStore):
         self.gate.set()
         self.threads = set()
 
-    def changes_since(self, generation):
+    def changes_since(self, generation, mark=b""):
         self.reads += 1
         self.threads.add(threading.current_thread())
         self.gate.wait(10)
         if self.failure is not None:
             raise self.failure
-        return super().changes_since(generation)
+        return super().changes_since(generation, mark)
 
 
 @asynccontextmanager
@@ -344,10 +346,78 @@ def test_a_store_that_goes_back_in_time_is_not_believed(loop, disk, book, caplog
 
     async def main():
         async with watching(disk, book) as watch:
-            disk._generation = 1
+            disk._marks.pop()
             with pytest.raises(StoreError, match=r"went back from generation 2 to 1.*restart"):
                 await watch.sync(1)
             assert (len(book), book.readable) == (2, False)
+
+    run(loop, main)
+
+
+@on_both_loops
+def test_of_an_older_copy_in_its_place_only_revocations_are_believed(loop, tmp_path, book):
+    """The copy has got more changes since than the store had, all between two looks."""
+    path, ended = tmp_path / "promgate.db", []
+
+    async def main():
+        with closing(open_store(path)) as served, closing(open_store(path)) as command:
+            for name in ("a", "b"):
+                committed(command, name)
+            put_back = copy_of(path, tmp_path / "copy.db")
+            command.commit(lifecycle.revoke("a", command.named("a"), now=5.0))
+            async with watching(served, book, look=served.look) as watch:
+                watch.on_revoked = ended.append
+                (a,), (b,) = command.named("a"), command.named("b")
+                put_back()
+                assert command.named("a")[0].revoked_at is None
+                command.commit(rotate("a", command.named("a"), now=6.0).change)
+                committed(command, "c")
+                generation = command.commit(lifecycle.revoke("b", command.named("b"), now=7.0))
+                assert generation > book.generation
+                for _ in range(2):
+                    with pytest.raises(StoreError, match="went back from generation 3 to 5"):
+                        await watch.sync(generation)
+                assert book.find(a.digest) == a
+                assert a.revoked_at == 5.0
+                assert book.find(b.digest).revoked_at == 7.0
+                assert ended == [{b.id}]
+                assert book.undone == (a,)
+                with pytest.raises(StoreError):
+                    await watch.find(command.named("c")[0].digest)
+                assert (len(book), book.readable) == (2, False)
+
+    run(loop, main)
+
+
+def copy_of(path, copy):
+    """What puts the store back to what it is now, in place, as `sqlite3 X.db '.restore COPY'` does."""
+    with closing(sqlite3.connect(path)) as store, closing(sqlite3.connect(copy)) as saved:
+        store.backup(saved)
+
+    def put_back():
+        with closing(sqlite3.connect(path)) as store, closing(sqlite3.connect(copy)) as saved:
+            saved.backup(store)
+
+    return put_back
+
+
+@on_both_loops
+def test_the_right_copy_is_followed_again_once_it_is_put_back(loop, tmp_path, book):
+    path = tmp_path / "promgate.db"
+
+    async def main():
+        with closing(open_store(path)) as served:
+            committed(served, "a")
+            old = copy_of(path, tmp_path / "old.db")
+            committed(served, "b")
+            right = copy_of(path, tmp_path / "right.db")
+            async with watching(served, book, poll_s=0.001) as watch:
+                old()
+                await until(lambda: not book.readable)
+                right()
+                await until(lambda: book.readable)
+                assert await watch.sync(committed(served, "c")) == 3
+                assert (len(book), book.undone) == (3, None)
 
     run(loop, main)
 
