@@ -60,7 +60,7 @@ def read_memory(loaded: Loaded) -> Memory:
 def explain_case(case: Case, loaded: Loaded, memory: Memory, now: float) -> dict[str, object]:
     """What the gate does with it at the unix time `now`, and why."""
     verdict = asyncio.run(_decide(case, loaded, memory, now))
-    return explain(case.head, case.shown, case.ip, verdict, memory.book.tokens.values(), now)
+    return explain(case.head, case.shown, case.ip, verdict, memory.book.tokens.values(), now, loaded.snapshot.sources)
 
 
 async def _decide(case: Case, loaded: Loaded, memory: Memory, now: float) -> Verdict:

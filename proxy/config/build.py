@@ -40,7 +40,8 @@ def build(config: Config, report: Report, path: Path, *, open_files: bool) -> tu
     users = build_users(config, report)
     roles = identities.build_roles(config, users, report)
     tenants = identities.build_tenants(config, users, report)
-    keys = roles.keys() | tenants.written.keys()
+    sources = identities.build_sources(config, users, report)
+    keys = {*roles, *tenants.written, *(sources.written if sources is not None else ())}
     console = build_console(config, report)
     own = (*(console.routes if console.listen is None else ()), *build_renew(config), *build_login(config))
     own += build_forward_auth(config, report)
@@ -51,6 +52,7 @@ def build(config: Config, report: Report, path: Path, *, open_files: bool) -> tu
         users=users,
         roles=roles,
         tenants=tenants,
+        sources=sources,
         token_rules=_build_token_rules(config, report),
         timeouts=_build_timeouts(config, report),
         bounds=_build_bounds(config),

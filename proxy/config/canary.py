@@ -13,12 +13,15 @@ from urllib.parse import urlsplit
 
 from proxy.config import files
 from proxy.config.delivery import ClientTlsOf
+from proxy.config.identities import WRITE
+from proxy.config.problem import join_key
 from proxy.config.shape import REQUIRED, Section, Table, option
 from proxy.config.units import is_loopback
 from proxy.config.words import ENDPOINT, FILE, SPAN, TEXT
 from proxy.gate.authorize import find_rule
 from proxy.gate.routing import Router
 from proxy.gate.snapshot import RouteKind, Way
+from proxy.gate.tenants import ROLE
 from proxy.tokens.targets import CanaryRules
 
 if TYPE_CHECKING:
@@ -76,6 +79,7 @@ def build_canary(
     if not push_url or not query_url:
         return None
     _check_clear(written, push_url, query_url, config, report)
+    _check_sources(push_url, config, report)
     path = urlsplit(query_url).path.encode()
     reading = Router(routes).find(path)
     if written.query_url is None:
@@ -150,6 +154,21 @@ def _check_clear(written: CanaryOf, push_url: str, query_url: str, config: Confi
         where = urlsplit(url)
         if where.scheme == "http" and not is_loopback(where.hostname or "") and not config.insecure_plaintext:
             report.problem(f"{written.at}.{name}", "the token would cross the network in clear; write https://")
+
+
+def _check_sources(push_url: str, config: Config, report: Report) -> None:
+    """A canary comes from here. By loopback that is an address that no network of senders has in it."""
+    host = (urlsplit(push_url).hostname or "").replace("localhost", "127.0.0.1")
+    if not is_loopback(host) or not report.is_sound("allowed_sources"):
+        return
+    if config.allowed_sources:
+        from proxy.gate.addresses import Addresses  # noqa: PLC0415 - ipaddress costs 3 ms that only this needs to pay
+    readers = {each for identities in config.roles.values() for each in identities}
+    for key, networks in config.allowed_sources.items():
+        sends = key == f"{ROLE}{WRITE}" or (key.startswith("token:") and key not in readers)
+        if sends and not Addresses(networks).admit(host):
+            at = join_key("allowed_sources", key)
+            report.warning(at, f"canaries come from {host}: add it, or no rotation ends well")
 
 
 def _check_reading(written: CanaryOf, reading: Route | None, path: str, report: Report) -> None:

@@ -1,4 +1,4 @@
-"""Who has which roles and tenant: identities as an operator writes them -> as the gate names them.
+"""Who has which roles and tenant, and comes from where: identities as they are written -> as the gate names them.
 
 `KIND:NAME`, where a name with `=` in it is a claim of a token, or a name of a certificate. An identity that nobody
 could have is a mistake and is told.
@@ -18,11 +18,12 @@ from proxy.gate.snapshot import Introspection, claim_key
 from proxy.gate.tenants import ROLE, Tenants
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from proxy.config.problem import Report
     from proxy.config.schema import Config
     from proxy.gate.snapshot import Wanted
+    from proxy.gate.sources import Sources
 
 #: The role that a write token carries of itself, and that of whoever shows nothing, on a route with `auth: [none]`.
 WRITE, ANYONE = "write", "anyone"
@@ -46,19 +47,37 @@ def build_roles(config: Config, users: Collection[str], report: Report) -> Mappi
 
 
 def build_tenants(config: Config, users: Collection[str], report: Report) -> Tenants:
-    reader = _Reader(config, users, report)
-    tenants: dict[str, str] = {}
-    written_as: dict[str, str] = {}
-    for written, tenant in config.tenants.items():
-        at = join_key("tenants", written)
-        key = reader.parse_role(written, at) if written.startswith(ROLE) else reader.parse(written, at)
-        first = written_as.setdefault(key, written)
-        if first != written and report.is_sound(at):
-            report.problem(at, f"this is who {first[:80]!a} is; write one of the two")
-        tenants.setdefault(key, tenant)
+    keys = _parse_keys("tenants", config.tenants, _Reader(config, users, report), report)
+    tenants = {key: config.tenants[written] for key, written in keys.items()}
     if tenants and report.was_read("routes") and not any(route.tenant_header for route in config.routes):
         report.warning("tenants", "without effect: no route has a tenant_header")
     return Tenants(tenants)
+
+
+def build_sources(config: Config, users: Collection[str], report: Report) -> Sources | None:
+    """Identity, key of a claim, or key of a role -> networks. None: nobody is confined."""
+    if not config.allowed_sources:
+        return None
+    from proxy.gate.addresses import Addresses  # noqa: PLC0415 - ipaddress costs 3 ms that only this needs to pay
+    from proxy.gate.sources import Sources  # noqa: PLC0415
+
+    for written, networks in config.allowed_sources.items():
+        at = join_key("allowed_sources", written)
+        if not networks and report.is_sound(at):
+            report.problem(at, "from nowhere nobody could come: name a network, or take the line away")
+    keys = _parse_keys("allowed_sources", config.allowed_sources, _Reader(config, users, report), report)
+    return Sources({key: Addresses(config.allowed_sources[written]) for key, written in keys.items()})
+
+
+def _parse_keys(option: str, written: Iterable[str], reader: _Reader, report: Report) -> dict[str, str]:
+    """As the gate names them -> as they are written, in the order of the file. Each may be written once."""
+    keys: dict[str, str] = {}
+    for each in written:
+        at = join_key(option, each)
+        first = keys.setdefault(reader.parse_role(each, at) if each.startswith(ROLE) else reader.parse(each, at), each)
+        if first != each and report.is_sound(at):
+            report.problem(at, f"this is who {first[:80]!a} is; write one of the two")
+    return keys
 
 
 def wanted_of(keys: Collection[str], prefix: str) -> Wanted:

@@ -240,6 +240,13 @@ class Config(Section):
         "Whose data somebody sees, on routes with a `tenant_header`: an identity as in `roles` (groups, domains "
         "and claims, too), or `role:ROLE` -> tenant. Of several that are somebody's, the first in the file counts.",
     )
+    allowed_sources: dict[str, tuple[Any, ...]] = option(
+        MapOf("identity", ListOf(NETWORK, or_one=True)),
+        {},
+        "From where somebody may come: an identity as in `roles`, which is refused from anywhere else, or `role:ROLE`, "
+        "which counts there alone -> networks. Of several that are somebody's each must fit. Who is not named may come "
+        "from everywhere.",
+    )
     tokens: Tokens = option(Table(Tokens), {}, "Tokens and their rotation.")
     jwt: tuple[Jwt, ...] = option(ListOf(Table(Jwt), or_one=True), [], "Issuers of JSON web tokens.")
     introspection: IntrospectionOf | None = option(

@@ -1,8 +1,9 @@
 """One request -> one decision, in this order, and nowhere else.
 
 route -> blocked endpoints -> method -> from where -> who (memory first; what is unknown or dear only within
-the limit for guesses) -> may they -> how large -> how often -> may it leave HTTP -> forward. Nothing here waits: a fact
-that memory does not hold is asked for (`Need`), and the relay calls again with the answer: every state is judged anew.
+the limit for guesses) -> from where they come -> may they -> how large -> how often -> may it leave HTTP -> forward.
+Nothing here waits: a fact that memory does not hold is asked for (`Need`), and the relay calls again with the answer:
+every state is judged anew.
 """
 
 from __future__ import annotations
@@ -99,6 +100,12 @@ class Gate:
             if who.__class__ is not Identity:
                 return who  # type: ignore[return-value]
         identity: Identity = who
+        sources = self.snapshot.sources
+        if sources is not None:
+            confined = sources.confine(identity, ip)
+            if confined is None or _has_lost_its_rule(route, head, identity, confined):
+                return Deny(Reason.SOURCE_NOT_ALLOWED, route, identity=identity)
+            identity = confined
         if find_rule(route.rules, identity.roles, head.method, path) is None:
             return Deny(Reason.NOT_ALLOWED, route, identity=identity)
         told = b""
@@ -150,6 +157,13 @@ class Gate:
             if not place.is_free(route.concurrency.limit):
                 return Deny(Reason.TOO_MANY_AT_ONCE, route)
         return Forward(route, ANYONE, place=place)
+
+
+def _has_lost_its_rule(route: Route, head: RequestHead, identity: Identity, confined: Identity) -> bool:
+    """Whether it is where they come from that keeps them from it, and not who they are."""
+    if confined is identity or find_rule(route.rules, confined.roles, head.method, head.path) is not None:
+        return False
+    return find_rule(route.rules, identity.roles, head.method, head.path) is not None
 
 
 def _may_remember(route: Route, path: bytes) -> bool:

@@ -35,6 +35,7 @@ class Reason(enum.StrEnum):
     WAY_NOT_OPEN = "way_not_open"
     NOT_ALLOWED = "not_allowed"
     ADDRESS_NOT_ALLOWED = "address_not_allowed"
+    SOURCE_NOT_ALLOWED = "source_not_allowed"
     NOT_A_PROXY = "not_a_proxy"
     NO_INQUIRY = "no_inquiry"
     GRANTED = "granted"

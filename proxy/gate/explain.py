@@ -19,15 +19,23 @@ from proxy.tokens.token import ended_at, state_at
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from proxy.gate.addresses import Addresses
     from proxy.gate.credentials import Shown
     from proxy.gate.decision import Identity, Verdict
     from proxy.gate.snapshot import RateLimit, Route, Rule
+    from proxy.gate.sources import Sources
     from proxy.tokens.token import Token
     from proxy.wire.head import RequestHead
 
 
 def explain(
-    head: RequestHead, shown: Shown | None, ip: str, verdict: Verdict, tokens: Iterable[Token], now: float
+    head: RequestHead,
+    shown: Shown | None,
+    ip: str,
+    verdict: Verdict,
+    tokens: Iterable[Token],
+    now: float,
+    sources: Sources | None = None,
 ) -> dict[str, object]:
     """What stood behind `verdict`, by field; a field is left out where the gate did not come so far.
 
@@ -46,6 +54,9 @@ def explain(
     told["credential"] = _kind_of(shown)
     if identity is not None:
         told |= _who(identity, tokens, now)
+        confined = [] if sources is None else list(sources.of(identity))
+        if confined:
+            told["sources"] = [_source(key, addresses, ip) for key, addresses in confined]
     if route is not None:
         told |= _rules(route, identity, head)
     if isinstance(verdict, Forward):
@@ -103,6 +114,11 @@ def _who(identity: Identity, tokens: Iterable[Token], now: float) -> dict[str, o
     if token is not None:
         told["token"] = f"{token.id} ({token.kind}): {' '.join(_state(token, now))}"
     return told
+
+
+def _source(key: str, addresses: Addresses, ip: str) -> str:
+    does = "fits" if addresses.admit(ip) else "does not fit"
+    return f"{key} from {', '.join(map(str, addresses.allowed))}: {does}"
 
 
 def _state(token: Token, now: float) -> Iterator[str]:

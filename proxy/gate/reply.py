@@ -49,6 +49,7 @@ _TEXT: dict[Reason, tuple[int, str]] = {
     Reason.TOKEN_REVOKED: (401, _CREDENTIAL),
     Reason.NOT_ALLOWED: (403, "promgate: this identity may not do this here"),
     Reason.ADDRESS_NOT_ALLOWED: (403, "promgate: this route is closed to this address"),
+    Reason.SOURCE_NOT_ALLOWED: (403, "promgate: this identity is not taken from where it comes; ask who runs promgate"),
     Reason.NOT_A_PROXY: (403, "promgate: only a proxy in trusted_proxies may ask about requests"),
     Reason.NO_INQUIRY: (400, _INQUIRY),
     Reason.IDENTITY_UNFIT: (403, "promgate: this identity's name cannot be told to the upstream; use one in ASCII"),
@@ -80,6 +81,8 @@ _TEXT: dict[Reason, tuple[int, str]] = {
 #: Told otherwise where a sender would drop its data for it.
 _WRITE_STATUS = {
     Reason.LOGIN_NEEDED: 401,
+    # A good credential from a network that is new, or forgotten in the configuration: nothing is let in, nothing lost.
+    Reason.SOURCE_NOT_ALLOWED: 503,
     **dict.fromkeys(
         (Reason.TOO_MANY_GUESSES, Reason.OVER_RATE, Reason.CERTIFICATE_ENDED, Reason.TOO_MANY_AT_ONCE), 503
     ),

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from proxy.gate.forwarded import Proxies
     from proxy.gate.providers import Provider
     from proxy.gate.session import SessionRules
+    from proxy.gate.sources import Sources
     from proxy.tokens.schedule import Period
     from proxy.tokens.targets import CanaryRules, Target
 
@@ -302,7 +303,7 @@ class Snapshot:
 
     `users` maps a name to its bcrypt hashes; `roles` maps an identity (`basic:NAME`, `token:NAME`, `jwt:SUB`,
     `introspection:SUB`, `cert:CN=NAME`, `cert:SAN=NAME`, `oidc:user:E-MAIL`, `github:user:LOGIN`), or the key of a
-    claim, to its roles. `people` are the providers by which people log in.
+    claim, to its roles. `people` are the providers by which people log in. `sources` None: nobody is confined.
     `routes` keep the order of the file; `gate.routing` picks the longest whole-segment prefix.
     `console` are promgate's own routes where they have a listener of their own, else they are among `routes`.
     `external_url` is an origin (`https://noc.example.net`); `hsts` is the whole field line for people's answers over
@@ -313,6 +314,7 @@ class Snapshot:
     users: Mapping[str, tuple[bytes, ...]] = field(default_factory=dict, repr=False)
     roles: Mapping[str, frozenset[str]] = field(default_factory=dict)
     tenants: Tenants = field(default_factory=Tenants)
+    sources: Sources | None = None
     token_rules: TokenRules = field(default_factory=TokenRules)
     timeouts: Timeouts = field(default_factory=Timeouts)
     bounds: Bounds = field(default_factory=Bounds)

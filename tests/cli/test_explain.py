@@ -23,6 +23,7 @@ tokens: {{store: "sqlite:///state/promgate.db", overlap_period: 1h}}
 basic_auth_users: {{ann: "{hashed}"}}
 roles: {{viewer: ["basic:ann"]}}
 tenants: {{"token:agent": team-a}}
+allowed_sources: {{"token:agent": [127.0.0.0/8, 10.1.0.0/16], "role:viewer": 192.168.0.0/16}}
 routes:
   - {{name: remote-write, path: /prometheus/api/v1/write, methods: POST, upstream: "http://127.0.0.1:9090",
      kind: remote_write, auth: write_token, allow: write, tenant_header: X-Scope-OrgID,
@@ -70,6 +71,7 @@ def test_a_write(told, token, how):
         "way": "write_token",
         "roles": ["write"],
         "token": f"{token_id} (write): current",
+        "sources": ["token:agent from 127.0.0.0/8, 10.1.0.0/16: fits"],
         "rule": "write: every method everywhere on the route",
         "limit": "100 in 1 s, 200 at once, by identity, more is delayed up to 10 s",
         "decision": "forward",
@@ -94,7 +96,7 @@ def test_the_state_of_a_replaced_token(told, token, config, capsys):
 
 def test_a_reader_by_password(told, tmp_path):
     (tmp_path / "password").write_text(PASSWORD + "\n")
-    shown = ("--user=ann", f"--password-file={tmp_path / 'password'}")
+    shown = ("--user=ann", f"--password-file={tmp_path / 'password'}", "--from=192.168.0.1")
     code, said = told("https://noc.example.net/prometheus/graph?g0.expr=up", *shown)
     assert (code, said["identity"], said["sent"]) == (0, "basic:ann", "/graph")
     assert said["rule"] == "viewer: GET, HEAD everywhere on the route"
@@ -106,6 +108,16 @@ def test_a_reader_by_password(told, tmp_path):
     (tmp_path / "password").write_text("wrong")
     code, said = told("/prometheus/graph", *shown)
     assert (code, said["status"], said["reason"]) == (1, 401, "bad_credential")
+
+
+def test_where_somebody_comes_from(told, token):
+    code, said = told(*WRITE, f"--credentials-file={token}", "--from=192.0.2.1")
+    assert (code, said["status"], said["reason"]) == (1, 503, "source_not_allowed")
+    assert said["sources"] == ["token:agent from 127.0.0.0/8, 10.1.0.0/16: does not fit"]
+    assert "10.1" not in said["answer"]
+    code, said = told("/prometheus/graph", "--as=basic:ann", "--from=127.0.0.1")
+    assert (code, said["status"], said["reason"]) == (1, 403, "source_not_allowed")
+    assert said["sources"] == ["role:viewer from 192.168.0.0/16: does not fit"]
 
 
 @pytest.mark.parametrize(
@@ -133,7 +145,7 @@ def test_a_trusted_proxy_says_who_its_client_is(told):
 
 
 def test_text_for_people(config, capsys):
-    assert main(["explain", f"--config.file={config}", "--as=basic:ann", "/prometheus/"]) == 0
+    assert main(["explain", f"--config.file={config}", "--as=basic:ann", "--from=192.168.0.1", "/prometheus/"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "request     GET /prometheus/"
     assert "decision    forward" in lines

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.kit.alertmanager import Alertmanager
-from tests.kit.fetch import Answer, basic, fetch
-from tests.kit.promgate import Promgate
+from tests.kit.fetch import Answer, basic, bearer, fetch
+from tests.kit.prometheus import Receiver
+from tests.kit.promgate import Promgate, write_route
+from tests.kit.remote_write import HEADERS, build_body
 from tests.kit.users import htpasswd, write_private
 from tests.kit.wait import wait_for
 
@@ -122,3 +124,37 @@ def test_sighup_reads_the_htpasswd_file_again(tmp_path: Path) -> None:
             os.kill(promgate.pid, signal.SIGHUP)
             wait_for(lambda: "users:1: admin: <secret>" in promgate.log, "the refusal")
             assert status() == 401  # the last good file goes on
+
+
+def test_a_token_and_a_role_within_their_networks(tmp_path: Path) -> None:
+    """Told from the address that a trusted proxy has seen. A sender from elsewhere keeps its data: 503."""
+    directory = tmp_path / "promgate"
+    write_private(directory / "users", htpasswd("both"))
+    with Receiver(tmp_path / "receiver") as receiver:
+        upstream = f"http://127.0.0.1:{receiver.port}"
+        pages = {"name": "pages", "path": "/prometheus", "upstream": upstream, "auth": ["basic"]}
+        config = {
+            "htpasswd_file": "users",
+            "trusted_proxies": ["127.0.0.1"],
+            "roles": {"viewer": ["basic:both"], "admin": ["basic:both"]},
+            "allowed_sources": {"token:agent": "10.0.0.0/8", "role:admin": "10.0.0.0/8"},
+            "routes": [write_route(upstream), {**pages, "allow": ["viewer", "admin"], "identity_headers": True}],
+        }
+        with Promgate(directory, config) as promgate:
+            secret = promgate.token("create", "agent")
+
+            def write(address: str) -> Answer:
+                headers = {**HEADERS, **bearer(secret), "X-Forwarded-For": address}
+                body = build_body("sent", 1.0)
+                return fetch(promgate.write_url, method="POST", body=body, headers=headers, ca_file=promgate.ca_file)
+
+            def read(method: str, address: str) -> int:
+                headers = {**basic("both", "both"), "X-Forwarded-For": address}
+                url = f"{promgate.base}/prometheus/api/v1/rules"
+                return fetch(url, method=method, headers=headers, ca_file=promgate.ca_file).status
+
+            outside, inside = write("192.0.2.1"), write("10.1.1.1")
+            assert (outside.status, inside.status) == (503, 204)
+            assert b"10." not in outside.body
+            assert (read("GET", "192.0.2.1"), read("PUT", "192.0.2.1")) == (200, 403)
+            assert read("PUT", "10.1.1.1") == 405  # Prometheus' own word: it was let through

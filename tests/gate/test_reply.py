@@ -66,7 +66,7 @@ def test_no_sender_drops_its_data_by_accident(reason):
         Reason.PROVIDER_UNREACHABLE, Reason.STORE_EMPTY, Reason.STORE_NEW, Reason.STORE_UNREADABLE, Reason.OVER_RATE,
         Reason.TOO_MANY_GUESSES, Reason.BUSY, Reason.DRAINING, Reason.UPSTREAM_BROKE, Reason.UPSTREAM_LATE,
         Reason.UPSTREAM_REDIRECTS, Reason.UPSTREAM_REFUSED, Reason.CERTIFICATE_ENDED, Reason.PLAIN_WRITE,
-        Reason.TOO_MANY_AT_ONCE, Reason.SESSIONS_UNREADABLE,
+        Reason.TOO_MANY_AT_ONCE, Reason.SESSIONS_UNREADABLE, Reason.SOURCE_NOT_ALLOWED,
     }  # fmt: skip
     assert (status in KEPT) is (reason in not_now)
 
