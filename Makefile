@@ -52,7 +52,7 @@ soak: packages venv providers ## what takes minutes: a hundred rotations, an age
 	PROMGATE_SLOW_S=$(or $(SLOW_S),900) $(BIN)/pytest --timeout=0 -k slow_reader tests/relay/test_streaming.py $(ARGS)
 	PROMGATE_SOAK=1 PROMGATE_HOLD_S=$(or $(HOLD_S),180) PROMGATE_ROTATIONS=$(or $(ROTATIONS),100) $(BIN)/pytest --timeout=0 \
 		--numprocesses=2 tests/e2e/test_rotation_life.py tests/e2e/test_hold.py tests/e2e/test_oauth2_agent.py \
-		tests/stores/test_sqlite_faults.py tests/audit/test_faults.py $(ARGS)
+		tests/stores/test_sqlite_faults.py tests/audit/test_faults.py tests/desk/test_faults.py $(ARGS)
 	PROMGATE_SOAK=1 $(BIN)/pytest --timeout=0 tests/e2e/test_bounds.py tests/e2e/test_reload.py $(ARGS)
 
 .PHONY: fuzz
