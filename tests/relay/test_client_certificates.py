@@ -13,8 +13,6 @@ from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
 
 from proxy.gate.forwarded import Proxies
 from proxy.gate.snapshot import ClientTrust, Route, RouteKind, Rule, Telling, Upstream, Way
@@ -22,6 +20,7 @@ from proxy.pki.authority import Leaf, issue, make_authority
 from proxy.pki.certificates import Certificates
 from proxy.pki.context import PairError, build_server_context
 from proxy.pki.watch import CertWatch
+from tests.kit.revocations import revoke
 from tests.relay.stage import OK, answering, both_loops, get, on_a_loop, stage, until, upstream
 
 POLL_S = 0.02
@@ -41,21 +40,8 @@ def pki(tmp_path_factory):
         issue(made, Leaf("old", server=False, client=True, days=1), now - timedelta(days=10))
         issue(made, Leaf("soon", server=False, client=True), now + timedelta(days=10))
         issue(made, Leaf("server-only"), now)
-    revoke(directory / "ours", "gone", now)
+    revoke(directory / "ours", ["gone"], now)
     return directory
-
-
-def revoke(authority, name, now):
-    ca = x509.load_pem_x509_certificate((authority / "ca.crt").read_bytes())
-    key = serialization.load_pem_private_key((authority / "ca.key").read_bytes(), None)
-    serial = x509.load_pem_x509_certificate((authority / f"{name}.crt").read_bytes()).serial_number
-    revoked = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(now - timedelta(days=1)).build()
-    crl = (
-        x509.CertificateRevocationListBuilder(ca.subject, now - timedelta(days=1), now + timedelta(days=30))
-        .add_revoked_certificate(revoked)
-        .sign(key, hashes.SHA256())
-    )
-    (authority / "crl.pem").write_bytes(crl.public_bytes(serialization.Encoding.PEM))
 
 
 def trust(pki, **changes):
@@ -256,12 +242,12 @@ async def test_a_revocation_is_taken_while_it_runs(pki, tmp_path):
     authority.mkdir()
     for name in ("ca.crt", "ca.key", "old.crt", "grafana.crt", "grafana.key"):
         (authority / name).write_bytes((pki / "ours" / name).read_bytes())
-    revoke(authority, "old", datetime.now(UTC))
+    revoke(authority, ["old"], datetime.now(UTC))
     (authority / "crl.pem").replace(crl)
     async with relaying(pki, trust(pki, crl_file=str(crl))) as relay:
         assert await asked(relay, pki, "grafana") == 200
         before = relay.listeners.tls.context
-        revoke(authority, "grafana", datetime.now(UTC))
+        revoke(authority, ["grafana"], datetime.now(UTC))
         (authority / "crl.pem").replace(crl)
         await until(lambda: relay.listeners.tls.context is not before)
         assert await asked(relay, pki, "grafana") == 0
