@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import sys
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,7 +17,7 @@ from tests.kit.counter import losses, wait_stored
 from tests.kit.fault_switch import FaultSwitch
 from tests.kit.fetch import answers_ok, bearer, fetch
 from tests.kit.process import free_port
-from tests.kit.promgate import make_certificates, run, token_id, write_route
+from tests.kit.promgate import COMMAND, environment, make_certificates, run, token_id, write_route
 from tests.kit.remote_write import HEADERS, build_body
 from tests.kit.users import htpasswd, write_private
 from tests.kit.wait import wait_for
@@ -60,6 +61,15 @@ class Stage(NamedTuple):
             config_file = config_file.with_name("changed.yml")
             config_file.write_text(yaml.safe_dump(config))
         done = run("token", "rotate", "agent", *arguments, f"--config.file={config_file}", timeout_s=120)
+        assert done.stdout == ""
+        return done.returncode, done.stderr
+
+    def verify(self, *arguments: str, shown: str | None = None) -> tuple[int, str]:
+        """`promgate token verify agent`, with `shown` on its stdin; exit code and stderr."""
+        command = [*COMMAND, "token", "verify", "agent", *arguments, f"--config.file={self.site.promgate.config_file}"]
+        done = subprocess.run(
+            command, input=shown, capture_output=True, text=True, env=environment(), timeout=120, check=False
+        )
         assert done.stdout == ""
         return done.returncode, done.stderr
 
@@ -226,6 +236,53 @@ def test_a_delivery_that_fails_leaves_the_old_token_going_on(stage: Stage) -> No
     told = stage.status()
     assert token_id(content) == told["current"] not in {first, token_id(half)}
     assert {one["id"] for one in told["accepted"]} == {first, token_id(half)}
+    stage.wait_more()
+    assert losses(site.receiver) == []
+    assert site.agent.given_up == 0
+
+
+def test_verify_says_whether_the_token_in_use_works_and_what_is_broken_if_not(stage: Stage, tmp_path: Path) -> None:
+    site = stage.site
+    stage.wait_more()
+    before, first = stage.touched(), stage.status()["current"]
+    code, said = stage.verify()
+    assert (code, said) == (0, f"promgate: agent: token {first} (current) works\n")
+    (series,) = site.receiver.query(f'last_over_time(promgate_canary{{token="{first}"}}[1h])')
+    assert series["metric"]["name"] == "agent"
+
+    faults = [
+        ("tls", _another_certificate(site.promgate, tmp_path)),
+        ("push", _fault(stage.writing, 400)),
+        ("query", _fault(stage.reading, 503)),
+    ]
+    for step, fault in faults:
+        with fault:
+            code, said = stage.verify()
+        assert code == 1, said
+        assert f"token {first} of agent does not work: the canary failed at step {step}: " in said
+        assert "Traceback" not in said
+        assert site.secret not in said
+        stage.wait_more()
+    assert stage.touched() == before
+    assert stage.status()["current"] == first
+
+    # Any sender's token can be shown: of its file, or by stdin; one that was replaced works on, and that is said.
+    assert stage.rotate()[0] == 0
+    code, said = stage.verify("--credentials-file=-", shown=f"{site.secret}\n")
+    assert code == 0, said
+    assert f"token {first} (previous) works" in said
+    assert "warning: it is not the current one any more, and ends at " in said
+    current = stage.status()["current"]
+    assert stage.verify(f"--credentials-file={site.token_file}") == (
+        0, f"promgate: agent: token {current} (current) works\n"
+    )  # fmt: skip
+    code, said = stage.verify(f"--credentials-file={stage.first.with_name('nowhere')}")
+    assert code == 1
+    assert "nowhere cannot be read: No such file or directory" in said
+    site.promgate.token("revoke", "agent", f"--id={first}")
+    code, said = stage.verify("--credentials-file=-", shown=site.secret)
+    assert code == 1
+    assert f"token {first} of agent is revoked: its sender is refused" in said
     stage.wait_more()
     assert losses(site.receiver) == []
     assert site.agent.given_up == 0
