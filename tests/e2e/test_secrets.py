@@ -19,13 +19,14 @@ import subprocess
 import time
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import bcrypt
 import pytest
 
 from tests.kit.fetch import fetch
 from tests.kit.http_server import HttpServer, Reply, Request
+from tests.kit.needles import Output, given_away, needles
 from tests.kit.process import free_port
 from tests.kit.promgate import COMMAND, WRITE_PATH, Promgate, deliver, environment, write_route
 from tests.kit.wait import wait_for
@@ -41,24 +42,6 @@ NO_LIMIT = {"rate": 1_000_000, "interval": "1s", "burst": 1_000_000}
 HOSTILE = 'x\r\nts=0 level=error msg="injected"\n{"injected"}\x1b[31m\u2028\u2029\x85\x07\t"'
 #: As far as a user's name may go.
 ODD_USER = 'x" level=error injected="\\\u65e5'
-
-
-def needles(secret: str) -> Iterator[bytes]:
-    """Every spelling in which the secret is given away. The public part of a token (pgw_ID) is none."""
-    told = secret.split("_", 2)[2] if secret.startswith("pg") else secret
-    parts = told.split(".")[1:] if told.startswith("ey") else [told]  # all JWTs of an issuer begin alike
-    for part in parts:
-        half = len(part) // 2
-        yield from (part.encode(), part[:half].encode(), part[half:].encode())
-        for offset in range(3):
-            yield base64.b64encode(b"\0" * offset + part.encode())[4:-4]
-
-
-class Output(NamedTuple):
-    """Something that came out, and where."""
-
-    where: str
-    text: bytes
 
 
 class Stage:
@@ -271,14 +254,7 @@ def _search(stage: Stage, known: dict[str, str]) -> None:
     """Every output for every spelling of every secret."""
     assert len(stage.outputs) > 500
     assert {"promgate.log", "access.log", "promgate.db", "telemetry /metrics"} <= {one.where for one in stage.outputs}
-    found = {
-        (what, one.where)
-        for what, secret in known.items()
-        for needle in needles(secret)
-        for one in stage.outputs
-        if needle in one.text
-    }
-    assert found == set()
+    assert given_away(known, stage.outputs) == set()
 
 
 def _look_at_the_lines(stage: Stage, log_format: str) -> None:
