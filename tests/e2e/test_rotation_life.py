@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -17,7 +18,7 @@ import pytest
 from tests.kit.agent_site import agent_site
 from tests.kit.counter import holes, losses, wait_stored
 from tests.kit.fetch import ask, bearer, connect
-from tests.kit.promgate import COMMAND, WRITE_PATH, environment, token_id
+from tests.kit.promgate import COMMAND, WRITE_PATH, deliver, environment, token_id
 from tests.kit.remote_write import HEADERS, build_body
 from tests.kit.wait import wait_for
 
@@ -128,6 +129,40 @@ def test_a_leaked_token_is_dead_at_once_and_its_own_sender_loses_nothing(tmp_pat
         nothing_is_lost(site, refused=5)
 
 
+def test_a_rotation_is_rolled_back_when_the_agent_has_moved_already(tmp_path: Path) -> None:
+    """It goes on with what it has, until its file has the old token or yet another one: none is refused."""
+    with agent_site(tmp_path, delivered_to(tmp_path / "token", overlap_period="12s")) as site:
+        wait_sent(site, site.secret)
+
+        def roll_back_once_moved() -> str:
+            site.promgate.token("rotate", "agent")
+            moved_to = site.token_file.read_text().strip()
+            wait_sent(site, moved_to)
+            said = refused(site, "rollback", "agent", expected=0)
+            assert f"token {token_id(site.secret)} is current again" in said
+            assert f"file:{site.token_file} still holds the new token: rotate again before it ends" in said
+            assert states(site)[token_id(site.secret)] == "current"
+            wait_more_sent(site, moved_to)
+            return moved_to
+
+        # The operator gives the agent its old token back, and the overlap of the new one passes.
+        left = roll_back_once_moved()
+        deliver(site.secret, site.token_file)
+        wait_more_sent(site, site.secret)
+        wait_for(lambda: states(site)[token_id(left)] == "retired", "the end of the new token")
+        wait_more_sent(site, site.secret)
+        # Or rotates again, as the warning says.
+        left = roll_back_once_moved()
+        site.promgate.token("rotate", "agent")
+        last = site.token_file.read_text().strip()
+        wait_sent(site, last)
+        assert len({site.secret, left, last}) == 3
+        assert states(site)[token_id(last)] == "current"
+        wait_for(lambda: states(site)[token_id(left)] == "retired", "the end of what was rolled back")
+        wait_more_sent(site, last)
+        nothing_is_lost(site)
+
+
 class Thief:
     """Posts with the agent's token, without a pause, on a connection of its own."""
 
@@ -177,6 +212,21 @@ def wait_sent(site: AgentSite, secret: str) -> None:
         lambda line: line["token"] == token_id(secret) and line["status"] == 204 and "Prometheus/" in line["agent"],
         f"a delivery with token {token_id(secret)}",
     )
+
+
+def wait_more_sent(site: AgentSite, secret: str) -> None:
+    """Wait until the agent delivered twice more with this token: the second one began after this was called."""
+
+    def sent() -> int:
+        lines = site.promgate.requests()
+        return sum(line["token"] == token_id(secret) and line["status"] == 204 for line in lines)
+
+    before = sent()
+    wait_for(lambda: sent() >= before + 2, f"more deliveries with token {token_id(secret)}")
+
+
+def states(site: AgentSite) -> dict[str, str]:
+    return {row["id"]: row["state"] for row in json.loads(site.promgate.token("show", "agent", "--output=json"))}
 
 
 def refused(site: AgentSite, *words: str, expected: int = 1) -> str:
