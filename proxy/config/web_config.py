@@ -85,7 +85,7 @@ class TlsServerConfig(Section):
     cipher_suites = option(
         Refused("the suites are fixed (forward secret, authenticated encryption; docs/tls.md names them)"), None, ""
     )
-    curve_preferences = option(Refused("the groups are those of OpenSSL; leave it out"), None, "")
+    curve_preferences = option(Refused("the groups are fixed (X25519 and P-256); leave it out"), None, "")
     prefer_server_cipher_suites = option(
         Refused("without effect in Prometheus since Go 1.17, and here; leave it out"), None, ""
     )

@@ -47,14 +47,17 @@ _TAIL = """
 - `route`: the `name` of a route, or empty where no route was found.
 - `reason`: {reasons}.
 - `code`: the status that the client was told; 0 if it was told none, because it had gone or was cut.
-- `upstream`: `host:port`. `state` of its connections: `active`, `idle`.
+- `upstream`: `host:port`, `unix:/path`, or `control` for the control plane. `state` of its
+  connections: `active`, `idle`.
 - `result` of a TLS handshake: `completed`, `failed`, `expired`, `refused`.
 - `option`: where the configuration names a file of certificates, as `promgate check` writes it:
   `tls_server_config.cert_file`, `tls_server_config.client_ca_file`, `routes[0].upstream.tls_config.ca_file`.
 - `issuer`: the `issuer` of an entry of `jwt` whose keys are fetched. `result` of a fetch: `ok`, `failed`; of an
   introspection: `active`, `refused`, `failed`.
 - `provider`: the `name` of an entry of `oauth2`, or `password`. `result` of a login: `ok`, `refused`, `failed`.
-- `kind` of tokens: {kinds}; `state`: {states}.
+- `kind` of tokens: {kinds}; `state`: {states}. `state` of senders is that of their token.
+- `result` of a rotation: `done`, `failed`; `state` of one that is open: `running`, `halted`.
+- `kind` of guessers: `address`, `user`.
 - `le`: {bounds} seconds.
 
 A scrape that comes within a quarter of a second of another is given the same page.

@@ -96,7 +96,7 @@ UPSTREAM_RETRIES = Metric(
 UPSTREAM_REACHABLE = Metric(
     "promgate_upstream_reachable",
     "gauge",
-    "1 if the last check, made every 5 s, could connect to the upstream.",
+    "1 if the last check, made every 5 s, could connect to the upstream; with `health_path`, was answered 2xx.",
     ("upstream",),
 )
 STORE_GENERATION = Metric("promgate_token_store_generation", "gauge", "Last change of the token store that is in use.")
