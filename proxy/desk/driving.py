@@ -10,14 +10,16 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
 from proxy.desk.desk import TRIES, Report, tell_server, try_to_tell
+from proxy.desk.holding import kept, left_lines
 from proxy.desk.lease import while_renewing
-from proxy.desk.words import when
-from proxy.tokens import succession
+from proxy.desk.words import how_it_ended, when
+from proxy.tokens import succession, tries
 from proxy.tokens.lifecycle import Issued, Refusal, Why
 from proxy.tokens.ports import CanaryError, Conflict, DeliveryError, Parcel, Receipt, StoreError
 from proxy.tokens.rotation import (
     Confirm,
     Deliver,
+    Expired,
     Finished,
     Halt,
     Leased,
@@ -26,6 +28,7 @@ from proxy.tokens.rotation import (
     Offer,
     Plan,
     Prove,
+    is_renewal,
     next_step,
 )
 from proxy.tokens.token import ended_at
@@ -96,14 +99,17 @@ class Drive:
 
     def _plan(self, story: Story, rotation: Rotation) -> Plan:
         receipts = self._desk.store.receipts(self.id)
+        is_provable = self._prover is not None and tries.can_go_back(story, rotation, self._desk.clock())
+        # Whoever drives what waited for its sender was told to do so instead of it.
+        is_free = is_renewal(rotation) or self._desk.is_gone(rotation.lease_owner)
         return Plan(
             rotation=rotation,
             successor=_token(story, rotation.token_id),
             owner=self.owner,
             has_secret=self._parcel is not None and self._parcel.token_id == rotation.token_id,
             confirmed=self._confirmed,
-            is_owner_gone=self._desk.is_gone(rotation.lease_owner),
-            must_prove=self._prover is not None,
+            is_owner_gone=is_free,
+            must_prove=is_provable,
             targets=tuple(self._sinks),
             received=frozenset(one.target for one in receipts if one.token_id == rotation.token_id),
         )
@@ -122,13 +128,11 @@ class Drive:
                 return self._deliver(self._sinks[target], is_last=is_last)
             case MakeCurrent():
                 return self._make_current()
-            case Finished():
-                return Report((f"rotation {self.id} of {self._name} is done: nothing was left to do",), self._facts())
-            case Halt():
-                return Refusal(
-                    f"rotation {self.id} of {self._name} has ended ({rotation.failure or 'given up'}): "
-                    f"`promgate token rotate {self._name}` begins another one"
-                )
+            case Expired():
+                return self._expired(story, rotation)
+            case Finished() | Halt():
+                ended = how_it_ended(rotation)
+                return ended if isinstance(ended, Refusal) else Report((ended,), self._facts())
             case Leased(owner, until):
                 return Refusal(
                     f"rotation {self.id} of {self._name} is being driven by {owner}: let it end, or run this again "
@@ -143,10 +147,13 @@ class Drive:
                 f"`promgate token status {self._name}` tells how far it is"
             )
         issued = succession.mint_again(
-            story, rotation, owner=self.owner, now=self._desk.clock(), random=self._desk.random
+            story,
+            rotation,
+            owner=self.owner,
+            now=self._desk.clock(),
+            random=self._desk.random,
+            kept=kept(self._desk, story),
         )
-        if isinstance(issued, Refusal):
-            return issued
         self.take(issued)
         return None
 
@@ -159,6 +166,14 @@ class Drive:
             return self._halt(f"the running server does not use the new token yet: {error}")
         self._confirmed = True
         return None
+
+    def _expired(self, story: Story, rotation: Rotation) -> Refusal:
+        token = _token(story, rotation.token_id)
+        assert token is not None
+        return self._halt(
+            f"token {token.id} expired at {when(token.expires_at)}, before every target had it: tokens of {self._name} "
+            f"live for {(token.expires_at or 0.0) - token.minted_at:.0f} s, as `promgate token create --expires` said"
+        )
 
     def _prove(self) -> Refusal | None:
         parcel, prover = self._in_hand(), self._prover
@@ -240,11 +255,11 @@ class Drive:
             lambda story, mine: succession.refute(story, mine, now=self._desk.clock(), failure=failure)
         )
         _, late = try_to_tell(self._desk, generation)
-        return Refusal(
-            f"rotation {self.id} of {self._name} ended: {failure}. The new token is revoked, nobody had it, and "
-            f"the old one stays current{'; ' + late if late else ''}",
-            Why.FAILED,
+        left = left_lines(self._desk, self._desk.store.story(self._name))
+        told = "; ".join(
+            ["The new token is revoked, nobody had it, and the old one stays current", *left, *([late] if late else [])]
         )
+        return Refusal(f"rotation {self.id} of {self._name} ended: {failure}. {told}", Why.FAILED)
 
     def _write_down(self, *, receipts: tuple[Receipt, ...] = (), **facts: float) -> None:
         self._commit(

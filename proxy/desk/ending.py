@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from proxy.desk.desk import TRIES, Report, try_to_tell
+from proxy.desk.holding import left_behind, left_lines
 from proxy.desk.words import when
 from proxy.tokens import succession
 from proxy.tokens.lifecycle import Refusal
@@ -30,6 +31,8 @@ def roll_back(desk: Desk, name: str) -> Report | Refusal:
     change, generation = decided
     notes, failure = try_to_tell(desk, generation)
     now = desk.clock()
+    if change.entry is not None and change.entry.put.given_up_at is not None:
+        notes += (f"{name}: rotation {change.entry.put.id} is given up, and the token before it stays current",)
     for token in change.put:
         match state_at(token, now):
             case TokenState.CURRENT:
@@ -44,6 +47,10 @@ def roll_back(desk: Desk, name: str) -> Report | Refusal:
     if held:
         hold = "holds" if len(held) == 1 else "hold"
         notes += (f"warning: {', '.join(held)} still {hold} the new token: rotate again before it ends",)
+    story = desk.store.story(name)
+    left = left_behind(desk, story)
+    notes += left_lines(desk, story)
+    held = sorted({*held, *left})
     facts = {"name": name, "tokens": {token.id: state_at(token, now).value for token in change.put}, "holders": held}
     return Report(notes, facts, failure)
 

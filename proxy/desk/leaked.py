@@ -34,12 +34,12 @@ def revoke_shown(desk: Desk, shown: bytes, outlets: Outlets = NO_OUTLETS) -> Rep
 def revoke_leaked(desk: Desk, leaked: bytes, outlets: Outlets = NO_OUTLETS, *, hint: str = "") -> Report | Refusal:
     """End the token with this digest. If it was accepted a successor is minted in the same transaction and delivered.
 
-    The successor goes out without a canary: there is nothing to go back to. Raises StoreError.
+    The successor goes out without a canary, for nobody could go back (`tries.can_go_back`). Raises StoreError.
     """
     token = desk.store.find(leaked)
     if token is None:
         return Refusal(f"that is no token of this store{hint}: nothing was done", Why.UNKNOWN)
-    drive = drive_of(desk, token.name, new_id(desk), outlets, proven=False)
+    drive = drive_of(desk, token.name, new_id(desk), outlets)
     if isinstance(drive, Refusal):
         return drive
     used_by, notes = _who_used(desk, token)
@@ -53,11 +53,13 @@ def revoke_leaked(desk: Desk, leaked: bytes, outlets: Outlets = NO_OUTLETS, *, h
     decided = insist(desk, token.name, decide)
     if isinstance(decided, Refusal):
         return replace(decided, text=" ".join([decided.text, *(f"({line})" for line in notes)]))
-    _, generation = decided
+    change, generation = decided
     if issued:
         drive.adopt(issued[0], generation)
     told, failure = try_to_tell(desk, generation)
-    notes = (f"{token.name}: token {token.id} leaked and is revoked", *told, *notes)
+    with_it = [one.id for one in change.put if one.revoked_at is not None and one.id != token.id]
+    picked_up = f"; so is {', '.join(with_it)}, which was picked up with it" if with_it else ""
+    notes = (f"{token.name}: token {token.id} leaked and is revoked{picked_up}", *told, *notes)
     facts = {"name": token.name, "leaked": token.id, "used_by": used_by}
     ended = Report(notes, facts, failure)
     return _hand_out(ended, drive) if issued else _go_on(desk, ended, outlets)
@@ -78,12 +80,15 @@ def _decide(desk: Desk, story: Story, token: Token, drive: Drive) -> Issued | Ch
 
 
 def _go_on(desk: Desk, ended: Report, outlets: Outlets) -> Report:
-    """No rotation began: take up the one that was under way, whose token it may have been."""
+    """No rotation began: take up the one that was under way, whose token it may have been.
+
+    One that waits for its sender waits for nobody any more: what the sender could show is revoked.
+    """
     name = ended.facts["name"]
     rotation = succession.open_rotation(desk.store.story(name))
     if rotation is None:
         return replace(ended, notes=(*ended.notes, *_nothing_new(desk, name)))
-    drive = drive_of(desk, name, rotation.id, outlets, proven=False)
+    drive = drive_of(desk, name, rotation.id, outlets)
     assert not isinstance(drive, Refusal)
     return _hand_out(ended, drive)
 

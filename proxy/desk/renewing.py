@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from proxy.desk.desk import TRIES, Report, tell_server, try_to_tell
-from proxy.desk.words import when
+from proxy.desk.holding import kept
+from proxy.desk.words import how_it_ended, when
 from proxy.tokens import renewal, succession
 from proxy.tokens.lifecycle import Refusal, Why
 from proxy.tokens.ports import CanaryError, Conflict
+from proxy.tokens.rotation import is_renewal
 from proxy.tokens.token import ACCEPTED, state_at
 
 if TYPE_CHECKING:
@@ -51,7 +53,8 @@ def begin(desk: Desk, name: str, *, rotation_id: str, overlap_s: float) -> Repor
     """Open the rotation that the sender of `name` waits for. The same id again does no harm. Raises StoreError."""
     known = desk.store.rotation(rotation_id)
     if known is not None and known.name == name and not known.is_open:
-        return Report((f"rotation {rotation_id} of {name} is done: nothing was left to do",), _facts(name, known.id))
+        ended = how_it_ended(known)
+        return ended if isinstance(ended, Refusal) else Report((ended,), _facts(name, known.id))
     if known is None or known.name != name:
         change = renewal.begin(
             desk.store.story(name),
@@ -87,7 +90,7 @@ def _renew(desk: Desk, story: Story, token_id: str, caller: Caller) -> Renewed |
     if shown is None or state_at(shown, now) not in ACCEPTED:
         return Refusal(f"token {token_id} of {story.name} is not accepted any more", Why.UNKNOWN)
     rotation = succession.open_rotation(story)
-    if rotation is None or not renewal.is_renewal(rotation):
+    if rotation is None or not is_renewal(rotation):
         return _nothing(story, shown)
     if rotation.failed_at is not None:
         return _stopped(rotation)
@@ -109,10 +112,14 @@ def _pick_up(
     if renewal.is_in_use(rotation.token_id, sightings):
         return Refusal(f"{story.name} sends with token {rotation.token_id} already: show that one")
     issued = renewal.pick_up(
-        story, rotation, caller, now=desk.clock(), random=desk.random, grace_s=desk.rules.retry_grace_s
+        story,
+        rotation,
+        caller,
+        now=desk.clock(),
+        random=desk.random,
+        grace_s=desk.rules.retry_grace_s,
+        kept=kept(desk, story),
     )
-    if isinstance(issued, Refusal):
-        return issued
     tell_server(desk, desk.store.commit(issued.change))
     fresh = issued.change.put[-1]
     prover = desk.prover(story.name)

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 from proxy.desk import renewing
 from proxy.desk.driving import Drive
+from proxy.desk.holding import kept
 from proxy.tokens import lifecycle, succession
 from proxy.tokens.lifecycle import Issued, Refusal, Why
 from proxy.tokens.ports import Conflict
-from proxy.tokens.renewal import is_renewal
+from proxy.tokens.rotation import is_renewal
 
 if TYPE_CHECKING:
     from proxy.desk.desk import Desk, Report
@@ -36,7 +37,7 @@ def create(
 
     It is not proven: it takes nothing over, and may have to be made before there is a server to prove it on.
     """
-    drive = drive_of(desk, name, new_id(desk), outlets, proven=False)
+    drive = drive_of(desk, name, new_id(desk), outlets)
     if isinstance(drive, Refusal):
         return drive
     issued = succession.begin_first(
@@ -76,14 +77,16 @@ def rotate(
         return drive
     if known is not None:
         return drive.run()
+    story = desk.store.story(name)
     issued = succession.begin(
-        desk.store.story(name),
+        story,
         rotation_id=drive.id,
         owner=drive.owner,
         now=desk.clock(),
         random=desk.random,
         overlap_s=overlap_s,
         max_overlap_s=desk.rules.max_overlap_s,
+        kept=kept(desk, story),
     )
     if isinstance(issued, Refusal):
         return issued
@@ -101,7 +104,7 @@ def _start(desk: Desk, drive: Drive, issued: Issued) -> Report | Refusal:
     return drive.run()
 
 
-def drive_of(desk: Desk, name: str, rotation_id: str, outlets: Outlets, *, proven: bool = True) -> Drive | Refusal:
+def drive_of(desk: Desk, name: str, rotation_id: str, outlets: Outlets) -> Drive | Refusal:
     """What drives the rotation; refused if nobody would receive the token. A terminal is served last."""
     configured = desk.sinks(name)
     sinks = (*configured, *outlets.extra) if configured else (*outlets.extra, *outlets.instead)
@@ -112,7 +115,7 @@ def drive_of(desk: Desk, name: str, rotation_id: str, outlets: Outlets, *, prove
             Why.INVALID,
         )
     owner = f"{desk.owner}#{desk.random(4).hex()}"
-    return Drive(desk, owner, name, rotation_id, sinks, desk.prover(name) if proven else None)
+    return Drive(desk, owner, name, rotation_id, sinks, desk.prover(name))
 
 
 def new_id(desk: Desk) -> str:

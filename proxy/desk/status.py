@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from proxy.desk.desk import Report
+from proxy.desk.holding import left_behind, left_lines
 from proxy.desk.senders import judge_name, judgement_row, straggler_lines
 from proxy.desk.words import when
 from proxy.tokens import lifecycle
@@ -43,7 +44,9 @@ def status(desk: Desk, name: str) -> Report | Refusal:
     }
     judgement, notes = judge_name(desk, story, now)
     facts |= judgement_row(judgement, now) | {"notes": list(notes)}
-    lines = [*_lines(facts), *straggler_lines(name, judgement, now), f"{judgement.verdict}: {judgement.reason}"]
+    facts["left_behind"] = left_behind(desk, story)
+    lines = [*_lines(facts), *left_lines(desk, story), *straggler_lines(name, judgement, now)]
+    lines.append(f"{judgement.verdict}: {judgement.reason}")
     return Report((*lines, *notes), facts)
 
 

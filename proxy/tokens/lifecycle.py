@@ -31,6 +31,8 @@ _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 MAX_PREVIOUS = 16
 #: Prometheus reads credentials_file at each request, but backs off for up to 5 s, and others restart to read theirs.
 SHORT_OVERLAP_S = 30.0
+#: A rotation needs its successor to live until every target has it: a canary takes 20 s, a slow target 30 s.
+MIN_LIFETIME_S = 60.0
 _MAX_LIFETIME_S = 100 * 365 * 86400.0
 
 
@@ -94,9 +96,11 @@ def create(
         )
     if _living(seen):
         return Refusal(f"{name} has a token already: `promgate token rotate {name}` mints its successor")
-    if lifetime_s is not None and not 0 < lifetime_s <= _MAX_LIFETIME_S:
+    if lifetime_s is not None and not MIN_LIFETIME_S <= lifetime_s <= _MAX_LIFETIME_S:
         return Refusal(
-            "a token lives for more than 0s and at most 100 years; leave --expires out for one without end", Why.INVALID
+            "a token lives for at least 1m, for its successor must reach all targets in that time, and for at most 100 "
+            "years: give a longer --expires, or leave it out for a token without end",
+            Why.INVALID,
         )
     fresh, secret = mint_token(name, kind, now, random, lifetime_s)
     if in_use:

@@ -19,16 +19,14 @@ from proxy.tokens import succession
 from proxy.tokens.ledger import Kind
 from proxy.tokens.lifecycle import Issued, Refusal
 from proxy.tokens.ports import Change, Entry, Receipt
-from proxy.tokens.rotation import Rotation
+from proxy.tokens.rotation import SENDER, Rotation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable
 
     from proxy.tokens.ledger import Sighting
     from proxy.tokens.ports import Story
 
-#: Whose lease it is, for as long as there is nobody else to drive it.
-DRIVER = "its sender"
 _NO_END_S = 100 * 365 * 86400.0
 #: Who was seen last before that says nothing of where the sender is now.
 _KNOWN_S = 86400.0
@@ -61,11 +59,6 @@ class Caller:
         return told.partition(" ")[0] == self._known_by if self.certificate else told == str(self)
 
 
-def is_renewal(rotation: Rotation) -> bool:
-    """Whether it is for the sender to drive."""
-    return rotation.lease_owner == DRIVER
-
-
 def begin(
     story: Story, *, rotation_id: str, now: float, overlap_s: float, max_overlap_s: float
 ) -> Change | Refusal:
@@ -74,28 +67,35 @@ def begin(
     if refusal is not None:
         return refusal
     rotation = Rotation(
-        rotation_id, story.name, "", now, overlap_s, tries=0, lease_owner=DRIVER, lease_until=now + _NO_END_S
+        rotation_id, story.name, "", now, overlap_s, tries=0, lease_owner=SENDER, lease_until=now + _NO_END_S
     )
     return Change(story.name, story.tokens, (), Entry(None, rotation))
 
 
 def pick_up(
-    story: Story, rotation: Rotation, caller: Caller, *, now: float, random: Callable[[int], bytes], grace_s: float
-) -> Issued | Refusal:
+    story: Story,
+    rotation: Rotation,
+    caller: Caller,
+    *,
+    now: float,
+    random: Callable[[int], bytes],
+    grace_s: float,
+    kept: Collection[str] = (),
+) -> Issued:
     """Mint the successor for `caller`. One that was picked up before and not used ends, held for `grace_s`."""
-    issued = succession.mint_again(story, rotation, owner=DRIVER, now=now, random=random)
-    if isinstance(issued, Refusal) or issued.change.entry is None:
-        return issued
-    (fresh,) = issued.change.put
-    unused = tuple(
+    issued = succession.mint_again(story, rotation, owner=SENDER, now=now, random=random, kept=kept)
+    *spent, fresh = issued.change.put
+    unused = [
         replace(token, revoked_at=now, held_until=now + grace_s)
         for token in story.tokens
         if token.id == rotation.token_id and token.revoked_at is None
-    )
+    ]
+    spent = [token for token in spent if token.id != rotation.token_id]
+    assert issued.change.entry is not None
     put = replace(issued.change.entry.put, offered_at=now, lease_until=now + _NO_END_S)
     receipt = Receipt(rotation.id, fresh.id, f"{_PICKED_UP}{caller}", now)
     entry = Entry(rotation, put, (receipt,))
-    return Issued(replace(issued.change, put=(*unused, fresh), entry=entry), issued.secret)
+    return Issued(replace(issued.change, put=(*spent, *unused, fresh), entry=entry), issued.secret)
 
 
 def take_over(story: Story, rotation: Rotation, caller: Caller, *, now: float, max_overlap_s: float) -> Change:
@@ -106,7 +106,7 @@ def take_over(story: Story, rotation: Rotation, caller: Caller, *, now: float, m
 
 def stop(story: Story, rotation: Rotation, *, now: float, failure: str) -> Change:
     """A stranger came: nobody is given anything any more, and every token stays as it is."""
-    put = replace(rotation, failed_at=now, failure=failure)
+    put = replace(rotation, failed_at=now, failure=failure, lease_until=now)
     return Change(story.name, story.tokens, (), Entry(rotation, put))
 
 

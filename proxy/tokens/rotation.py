@@ -14,7 +14,7 @@ import enum
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from proxy.tokens.token import ACCEPTED, state_at
+from proxy.tokens.token import is_accepted
 
 if TYPE_CHECKING:
     from proxy.tokens.token import Token
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 #: For so long a driver that says nothing is taken to be alive. It renews its lease well before.
 LEASE_S = 30.0
 RENEW_S = 8.0
+#: Whose lease it is while the rotation waits for its sender, who drives it (`renewal`).
+SENDER = "its sender"
 #: How long the server waits before it takes up a rotation that failed: doubling, so that a dead target costs little.
 FIRST_RETRY_S = 60.0
 MAX_RETRY_S = 3600.0
@@ -56,6 +58,11 @@ class Rotation:
     @property
     def is_open(self) -> bool:
         return self.current_at is None and self.given_up_at is None
+
+
+def is_renewal(rotation: Rotation) -> bool:
+    """Whether it is for the sender to drive."""
+    return rotation.lease_owner == SENDER
 
 
 class Phase(enum.StrEnum):
@@ -96,7 +103,8 @@ class Plan:
     """All that decides on the next step. `targets` are those that need a receipt; `received` have given it.
 
     `has_secret`: the process that asks still has the clear secret of `successor`, and `confirmed`: it has heard from
-    the server that the successor is accepted. `is_owner_gone`: whose lease it is has ended for sure.
+    the server that the successor is accepted. `is_owner_gone`: whose lease it is has ended for sure. `must_prove`: a
+    canary decides, for there is a way back (`tries.can_go_back`).
     """
 
     rotation: Rotation
@@ -144,6 +152,11 @@ class MakeCurrent:
 
 
 @dataclass(frozen=True, slots=True)
+class Expired:
+    """The successor has come to the end of its life before all targets had it. Another one would live no longer."""
+
+
+@dataclass(frozen=True, slots=True)
 class Finished:
     """Nothing is left to be done but to let the overlap pass."""
 
@@ -161,7 +174,7 @@ class Leased:
     until: float
 
 
-Step = Mint | Confirm | Prove | Offer | Deliver | MakeCurrent | Finished | Halt | Leased
+Step = Mint | Confirm | Prove | Offer | Deliver | MakeCurrent | Expired | Finished | Halt | Leased
 
 
 def next_step(plan: Plan, now: float) -> Step:
@@ -172,8 +185,10 @@ def next_step(plan: Plan, now: float) -> Step:
     is_ours = rotation.lease_owner == plan.owner
     if not is_ours and now < rotation.lease_until and not plan.is_owner_gone:
         return Leased(rotation.lease_owner, rotation.lease_until)
-    if not is_ours or not plan.has_secret or successor is None or state_at(successor, now) not in ACCEPTED:
+    if not is_ours or not plan.has_secret or successor is None or successor.revoked_at is not None:
         return Mint()
+    if not is_accepted(successor, now):
+        return Expired()
     if not plan.confirmed:
         return Confirm()
     if plan.must_prove and rotation.proved_at is None:

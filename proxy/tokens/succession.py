@@ -3,7 +3,8 @@
 Facts and time go in, the change to commit comes out, tokens and journal in one. What holds whatever the order, and
 whatever process dies where (tests/desk/test_life.py plays it at random):
 - the old token has no deadline before every target has given its receipt for the successor;
-- whoever may have been handed a token can use it until a deadline that is an overlap away, unless it is revoked;
+- whoever may have been handed a token can use it until all targets have a newer one, and an overlap longer, unless
+  it is revoked (or one of too many tries: `tries`);
 - a deadline is never moved later, but by a roll back, which ends it, and within `max_until` while the token is in use;
 - of all the tries of a rotation exactly one makes its token current.
 """
@@ -15,14 +16,14 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from proxy.tokens import lifecycle
+from proxy.tokens import lifecycle, tries
 from proxy.tokens.lifecycle import MAX_PREVIOUS, Issued, Refusal, Why
 from proxy.tokens.ports import Change, Entry, Receipt
-from proxy.tokens.rotation import LEASE_S, Rotation
+from proxy.tokens.rotation import LEASE_S, Rotation, is_renewal
 from proxy.tokens.token import ACCEPTED, Token, TokenKind, TokenState, ended_at, is_accepted, state_at
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from proxy.tokens.ports import Story
 
@@ -43,17 +44,19 @@ def begin(
     random: Callable[[int], bytes],
     overlap_s: float,
     max_overlap_s: float,
+    kept: Collection[str] = (),
 ) -> Issued | Refusal:
     """Mint the successor of a name, accepted at once, and open its journal.
 
     The successor lives as long as its forerunner was meant to (`--expires 90d` renews itself with each rotation). An
-    expired current token may be rotated: the name then has a way in again, and the expired one stays out.
+    expired current token may be rotated: the name then has a way in again, and the expired one stays out. `kept` are
+    ids of tokens that somebody is known to have, and that make room for no other.
     """
     refusal = cannot_begin(story, rotation_id) or cannot_overlap(overlap_s, max_overlap_s)
     if refusal := refusal or _too_many(story, now):
         return refusal
     rotation = Rotation(rotation_id, story.name, "", now, overlap_s, lease_owner=owner, lease_until=now + LEASE_S)
-    return _issue(story, rotation, (), now, random)
+    return _issue(story, rotation, tries.surplus(story, now, kept), now, random)
 
 
 def begin_first(
@@ -89,18 +92,20 @@ def begin_first(
 
 
 def mint_again(
-    story: Story, rotation: Rotation, *, owner: str, now: float, random: Callable[[int], bytes]
-) -> Issued | Refusal:
+    story: Story,
+    rotation: Rotation,
+    *,
+    owner: str,
+    now: float,
+    random: Callable[[int], bytes],
+    kept: Collection[str] = (),
+) -> Issued:
     """Take up an open rotation: its secret is gone, so there is a new one, for all targets.
 
     The token of the try before ends at once if it was never offered, and with the overlap if somebody may have it.
     """
-    earlier = _token(story, rotation.token_id)
-    spent: tuple[Token, ...] = ()
-    if rotation.offered_at is None and earlier is not None and earlier.revoked_at is None:
-        spent = (replace(earlier, revoked_at=now),)
-    elif refusal := _too_many(story, now):
-        return refusal
+    spent = tries.ungiven(story, rotation, now)
+    spent += tries.surplus(story, now, kept, spent)
     taken = replace(
         rotation,
         tries=rotation.tries + 1,
@@ -129,7 +134,10 @@ def halt(story: Story, rotation: Rotation, *, now: float, failure: str) -> Chang
 
 
 def refute(story: Story, rotation: Rotation, *, now: float, failure: str) -> Change:
-    """The canary died: the successor ends before anybody had it, and the rotation with it."""
+    """The canary died: the successor ends before anybody had it, and the rotation with it.
+
+    What an earlier try has handed out goes on as it is, until the next rotation replaces it.
+    """
     put = replace(rotation, failed_at=now, failure=failure, given_up_at=now, lease_until=now)
     successor = _token(story, rotation.token_id)
     spent = () if successor is None or successor.revoked_at is not None else (replace(successor, revoked_at=now),)
@@ -157,13 +165,14 @@ def make_current(
 def roll_back(story: Story, *, now: float, max_overlap_s: float) -> Change | Refusal:
     """Make the token before current again, or give up a rotation that has not come so far.
 
-    Who has the new token already goes on with it for an overlap from now.
+    Who has the new token already goes on with it: for an overlap from now, or, of a rotation that did not come so far,
+    until the next one replaces it.
     """
     if not story.tokens:
         return lifecycle.unknown(story.name)
     rotation = open_rotation(story)
     if rotation is not None:
-        return _give_up(story, rotation, now, max_overlap_s)
+        return _give_up(story, rotation, now)
     current = next((token for token in _endless(story) if token.current_from is not None), None)
     if current is None:
         return Refusal(f"{story.name} has no current token: `promgate token show {story.name}` lists what it has")
@@ -200,12 +209,18 @@ def leak(
 
     Its own sender is told "not now" for `grace_s`, so that it keeps its data until it has the successor. A previous
     token is replaced too: whoever still holds it (after a roll back, its targets) can be given the current one no more.
+    What was picked up in an open renewal by somebody who showed the leaked token ends as that does.
     """
     if token.revoked_at is not None:
         return Refusal(f"token {token.id} of {token.name} is revoked already: it opens nothing")
     was_accepted = state_at(token, now) in ACCEPTED
     dead = replace(token, revoked_at=now, held_until=now + grace_s if was_accepted else None)
-    if open_rotation(story) is not None or not was_accepted:
+    under_way = open_rotation(story)
+    if under_way is not None and was_accepted and is_renewal(under_way):
+        picked_up = [one for one in story.tokens if one.id == under_way.token_id and one.revoked_at is None]
+        ended = (replace(one, revoked_at=now, held_until=now + grace_s) for one in picked_up if one.id != token.id)
+        return Change(story.name, story.tokens, (dead, *ended))
+    if under_way is not None or not was_accepted:
         return Change(story.name, story.tokens, (dead,))
     rotation = Rotation(rotation_id, story.name, "", now, overlap_s, lease_owner=owner, lease_until=now + LEASE_S)
     return _issue(story, rotation, (dead,), now, random)
@@ -234,21 +249,18 @@ def cannot_overlap(overlap_s: float, max_overlap_s: float) -> Refusal | None:
     )
 
 
-def _give_up(story: Story, rotation: Rotation, now: float, max_overlap_s: float) -> Change | Refusal:
-    tries = [token for token in _endless(story) if token.current_from is None]
+def _give_up(story: Story, rotation: Rotation, now: float) -> Change | Refusal:
+    """Nobody is given anything any more. Who has a token of it goes on with that, until the next rotation replaces it.
+
+    A deadline would end it in a file that promgate has no token for: the secrets of all tokens before are gone.
+    """
     if not any(token.current_from is not None and state_at(token, now) in ACCEPTED for token in story.tokens):
         return Refusal(
             f"{story.name} has nothing to go back to: end rotation {rotation.id} with "
             f"`promgate token rotate {story.name} --id {rotation.id}`, or `promgate token revoke {story.name}`"
         )
-    ended = [
-        replace(token, revoked_at=now)
-        if token.id == rotation.token_id and rotation.offered_at is None
-        else _step_down(token, rotation.overlap_s, max_overlap_s, now)
-        for token in tries
-    ]
     put = replace(rotation, given_up_at=now, failure=rotation.failure or "rolled back", lease_until=now)
-    return Change(story.name, story.tokens, tuple(ended), Entry(rotation, put))
+    return Change(story.name, story.tokens, tries.ungiven(story, rotation, now), Entry(rotation, put))
 
 
 def _before(story: Story, current: Token, made: Rotation | None) -> Token | None:
@@ -303,13 +315,6 @@ def cannot_begin(story: Story, rotation_id: str) -> Refusal | None:
     living = [token for token in story.tokens if token.revoked_at is None]
     if not living:
         return Refusal(f"every token of {name} is revoked: `promgate token create {name}` begins anew")
-    # A stray one must not block in silence, nor be overtaken: whoever minted it is about to hand it out.
-    stray = next((token for token in _endless(story) if token.current_from is None), None)
-    if stray is not None:
-        return Refusal(
-            f"{name} has the pending token {stray.id} of a rotation that nobody knows: end it with "
-            f"`promgate token revoke {name} --id {stray.id}`"
-        )
     return None
 
 
@@ -328,14 +333,13 @@ def _bad_id(rotation_id: str) -> Refusal:
 
 
 def _too_many(story: Story, now: float) -> Refusal | None:
-    """Counted with the one that is about to step down."""
-    accepted = [token for token in story.tokens if state_at(token, now) in ACCEPTED]
+    """Counted with the one that is about to step down. What tries left behind makes room itself (`tries.surplus`)."""
+    accepted = [token for token in story.tokens if token.current_from is not None and is_accepted(token, now)]
     if len(accepted) <= MAX_PREVIOUS:
         return None
     name = story.name
     end, first = min((ended_at(token) or math.inf, token.id) for token in accepted)
-    wait = f"wait {end - now:.0f} s until {first} ends" if end < math.inf else f"`promgate token rollback {name}`"
     return Refusal(
-        f"{name} would have more than {MAX_PREVIOUS} previous tokens: {wait}, or end one now with "
-        f"`promgate token revoke {name} --id ID` (`promgate token show {name}` lists them)"
+        f"{name} would have more than {MAX_PREVIOUS} previous tokens: wait {end - now:.0f} s until {first} ends, or "
+        f"run `promgate token finish {name}` once no sender needs them (`promgate token show {name}` lists them)"
     )

@@ -152,7 +152,7 @@ def _unknowable(name: str, seen: tuple[Token, ...], previous: Sequence[Token], k
     """Why nothing can be concluded from who was seen."""
     states = [state_at(token, now) for token in seen]
     if TokenState.PENDING in states:
-        return f"a rotation of {name} has not ended: its successor is not handed out everywhere"
+        return f"a token of {name} is not handed out everywhere: a rotation has not ended, or has to be begun again"
     if TokenState.CURRENT not in states:
         return f"{name} has no current token to move to: `promgate token rotate {name}`"
     ids = {token.id for token in previous}

@@ -8,8 +8,9 @@ import pytest
 
 from proxy.desk.desk import Report
 from proxy.desk.ending import revoke, roll_back
+from proxy.desk.leaked import revoke_leaked
 from proxy.desk.renewing import Renewed, Stranger, renew
-from proxy.desk.rotating import rotate
+from proxy.desk.rotating import Outlets, rotate
 from proxy.desk.schedule import do, look_ahead, next_work, rotate_due
 from proxy.gate.snapshot import TokenRules
 from proxy.tokens.ledger import Kind, Sighting
@@ -19,7 +20,7 @@ from proxy.tokens.renewal import Caller
 from proxy.tokens.schedule import Period
 from proxy.tokens.secret import digest
 from proxy.tokens.token import TokenState, state_at
-from tests.desk.play import Canary, Ledger, Stage
+from tests.desk.play import Canary, Ledger, Stage, Target
 from tests.tokens.play import DAY, HOUR, committed
 
 HOST = Caller("10.0.0.7", "promgate-renew/1.0")
@@ -259,7 +260,12 @@ def test_giving_it_up_lets_a_sender_that_has_the_successor_go_on(play):
     play.begin()
     picked = play.renew()
     assert isinstance(roll_back(play.stage.desk(), "edge"), Report)
-    assert play.states() == {play.old.id: TokenState.CURRENT, picked.token_id: TokenState.PREVIOUS}
+    assert play.states() == {play.old.id: TokenState.CURRENT, picked.token_id: TokenState.PENDING}
+    assert "without a new token (rolled back)" in play.begin().text
+    play.begin("r2")
+    later = play.renew(picked.token_id)
+    assert isinstance(play.renew(later.token_id), Report)
+    assert play.states()[play.old.id] is play.states()[picked.token_id] is TokenState.PREVIOUS
 
 
 def test_a_revocation_ends_it(play):
@@ -290,3 +296,37 @@ def test_the_calendar_opens_it_and_leaves_it_to_its_sender(play):
 def test_a_second_rotation_is_refused_while_one_waits(play):
     play.begin()
     assert "has not ended" in play.begin("r2").text
+
+
+@pytest.mark.parametrize("is_picked_up", [False, True])
+def test_a_leak_while_the_sender_is_waited_for_goes_on_by_hand(play, is_picked_up):
+    """Who showed the leaked token may have picked up the successor: it ends as well."""
+    play.begin()
+    picked = play.renew() if is_picked_up else None
+    terminal = Target("stdout")
+    report = revoke_leaked(play.stage.desk(), play.old.digest, Outlets(instead=(terminal,)))
+    assert report.failure == ""
+    states = play.states()
+    assert states.pop(play.old.id) is TokenState.REVOKED
+    if picked is not None:
+        assert states.pop(picked.token_id) is TokenState.REVOKED
+        assert picked.token_id in " ".join(report.notes)
+        (held,) = [token for token in play.stage.tokens("edge") if token.id == picked.token_id]
+        assert held.held_until == play.stage.now + RULES.retry_grace_s
+    assert list(states.values()) == [TokenState.CURRENT]
+    assert play.stage.state_of(terminal.holds) is TokenState.CURRENT
+    assert not play.rotation.is_open
+    assert isinstance(play.begin("r2"), Report)
+
+
+def test_a_leaked_successor_ends_and_the_token_before_does_not(play):
+    play.begin()
+    picked = play.renew()
+    terminal = Target("stdout")
+    report = revoke_leaked(
+        play.stage.desk(), digest(picked.secret.reveal().encode()), Outlets(instead=(terminal,))
+    )
+    assert report.failure == ""
+    states = play.states()
+    assert (states[play.old.id], states[picked.token_id]) == (TokenState.PREVIOUS, TokenState.REVOKED)
+    assert play.stage.state_of(terminal.holds) is TokenState.CURRENT
