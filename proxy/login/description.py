@@ -5,12 +5,11 @@ It is asked anew every 5 minutes; while it cannot be, what it said last serves f
 
 from __future__ import annotations
 
-import contextlib
 import math
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
-from proxy.login.once import Flights
+from proxy.login.flights import Flights
 from proxy.login.provider import ProviderClient, ProviderError, discover
 
 if TYPE_CHECKING:
@@ -29,7 +28,7 @@ class Description:
         self._asked_at = -math.inf
         self._failure = ProviderError("it was not asked yet")
         self._paused_until = -math.inf
-        self._flights: Flights[Mapping[str, Any]] = Flights(0.0)
+        self._flights: Flights[None] = Flights(1)
 
     async def read(self) -> Mapping[str, Any]:
         """Its metadata. Raises ProviderError."""
@@ -37,8 +36,7 @@ class Description:
         if now < self._asked_at + MAX_AGE_S:
             return self._told
         if now >= self._paused_until:
-            with contextlib.suppress(ProviderError):
-                return await self._flights.join(self._issuer, self._ask)
+            await self._flights.join(self._issuer, self._ask)
         if self._clock() < self._asked_at + MAX_SILENCE_S:
             return self._told
         failure = self._failure
@@ -47,12 +45,11 @@ class Description:
     async def aclose(self) -> None:
         await self._flights.aclose()
 
-    async def _ask(self) -> Mapping[str, Any]:
+    async def _ask(self) -> None:
         try:
             async with ProviderClient(self._ca_file) as client:
                 told = await discover(client, self._issuer)
         except ProviderError as failure:
             self._failure, self._paused_until = failure, self._clock() + PAUSE_S
-            raise
-        self._told, self._asked_at = told, self._clock()
-        return told
+        else:
+            self._told, self._asked_at = told, self._clock()

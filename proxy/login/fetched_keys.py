@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from enum import Enum
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
+from proxy.login.flights import Flights, Missed
 from proxy.login.keys import import_keys, marks_of
 from proxy.login.provider import ProviderClient, ProviderError, discover, endpoint_of
 
@@ -32,6 +34,14 @@ MAX_WAIT_S: Final = 5.0
 MAX_WAITING: Final = 64
 
 
+class Look(Enum):
+    """What became of a look for a key that is not known."""
+
+    ANEW = "the keys were fetched after this was asked: what is not among them, the issuer did not know"
+    SHARED = "they were fetched by now, but asked for before: a key that is newer may be missing"
+    NOT = "they could not be fetched, or may not be now"
+
+
 class FetchedKeys:
     """`url` empty: discovery finds it. `changed` is called when a key was withdrawn: what it signed is in doubt."""
 
@@ -47,7 +57,7 @@ class FetchedKeys:
         self._url, self._ca_file = url, ca_file
         self._changed, self._clock = changed, clock
         self._keys: list[Key] = []
-        self._flight: asyncio.Task[None] | None = None
+        self._flights: Flights[None] = Flights(1)
         self._waiting = 0
         self._tried_at = -MIN_GAP_S
         self.fetched_at: float | None = None
@@ -68,20 +78,17 @@ class FetchedKeys:
         """Since they were fetched; None before they were."""
         return None if self.fetched_at is None else self._clock() - self.fetched_at
 
-    async def look_again(self) -> bool:
-        """True once the keys were fetched after this was asked; False where that may not be now, or failed."""
-        flight = self._flight or self._start()
-        if flight is None or self._waiting >= MAX_WAITING:
-            return False
+    async def look_again(self) -> Look:
+        """Fetch them, or wait for the fetch that is under way."""
+        look = Look.SHARED if self.issuer in self._flights else Look.ANEW
+        if self._waiting >= MAX_WAITING or (look is Look.ANEW and self._clock() < self._tried_at + MIN_GAP_S):
+            return Look.NOT
         self._waiting += 1
         try:
-            async with asyncio.timeout(MAX_WAIT_S):
-                await asyncio.shield(flight)  # one client that leaves does not end it for the others
-        except TimeoutError:
-            return False
+            missed = await self._flights.join(self.issuer, self._fetch, MAX_WAIT_S)
         finally:
             self._waiting -= 1
-        return not self.failed
+        return Look.NOT if isinstance(missed, Missed) or self.failed else look
 
     def keep_fresh(self) -> float:
         """Fetch when it is time, forget when it is too late; the seconds until the next look."""
@@ -93,22 +100,14 @@ class FetchedKeys:
         due = self._tried_at + (MIN_GAP_S if self.failed or self.fetched_at is None else MAX_AGE_S)
         if now < due:
             return due - now
-        self._start()
+        self._flights.begin(self.issuer, self._fetch)
         return MIN_GAP_S
 
     def close(self) -> None:
-        if self._flight is not None:
-            self._flight.cancel()
-
-    def _start(self) -> asyncio.Task[None] | None:
-        now = self._clock()
-        if self._flight is not None or now < self._tried_at + MIN_GAP_S:
-            return None
-        self._tried_at = now
-        self._flight = asyncio.create_task(self._fetch())
-        return self._flight
+        self._flights.close()
 
     async def _fetch(self) -> None:
+        self._tried_at = self._clock()
         try:
             keys = await self._ask()
         except ProviderError as error:
@@ -118,8 +117,6 @@ class FetchedKeys:
             self.failed = True
         else:
             self._take(keys)
-        finally:
-            self._flight = None
 
     async def _ask(self) -> list[Key]:
         async with ProviderClient(self._ca_file) as client:

@@ -13,21 +13,26 @@ import secrets
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlencode
 
+from proxy.login.flights import Flights, Missed
 from proxy.login.people import Refused
 from proxy.login.provider import ProviderError
 from proxy.login.token_endpoint import error_text
+from proxy.tokens.secret import digest
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 
     from proxy.login.once import Once
+    from proxy.login.people import Person
 
 #: For so long a login may be under way.
 LOGIN_TTL_S: Final = 600.0
 #: A person waits for a page. Each question has a deadline of its own; this is for all of a login.
 DEADLINE_S: Final = 9.0
 #: A refresh that is asked for again within this was answered already.
-KEEP_S: Final = 30.0
+_KEEP_S: Final = 30.0
+#: As many as there are sessions, in case all are due at once.
+_MAX_REFRESHES: Final = 10_000
 #: 256 bits each, of state, nonce and verifier: 43 characters (RFC 7636 4.1 wants as many).
 _RANDOM_BYTES: Final = 32
 
@@ -81,3 +86,21 @@ async def deadline(name: str) -> AsyncIterator[None]:
             yield
     except TimeoutError:
         raise ProviderError(f"{name}: no whole answer within {DEADLINE_S:g} s", is_late=True) from None
+
+
+class Refreshes:
+    """One refresh for each token, however many sessions ask with it: a provider may take the second for a theft."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._flights: Flights[Person | Refused] = Flights(_MAX_REFRESHES, _KEEP_S)
+
+    async def join(self, token: str, ask: Callable[[], Coroutine[None, None, Person | Refused]]) -> Person | Refused:
+        """What `ask` answers, or answered a moment ago. Raises ProviderError."""
+        answer = await self._flights.join(digest(token.encode()), ask)
+        if isinstance(answer, Missed):
+            raise ProviderError(f"{self._name}: a refresh got no answer: {answer.value}")
+        return answer
+
+    async def aclose(self) -> None:
+        await self._flights.aclose()

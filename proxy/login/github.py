@@ -12,8 +12,8 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 from proxy.login.flow import (
-    KEEP_S,
     LOGIN_TTL_S,
+    Refreshes,
     challenge_of,
     check_code,
     check_state,
@@ -22,7 +22,7 @@ from proxy.login.flow import (
     with_query,
 )
 from proxy.login.oidc_person import fold_mail
-from proxy.login.once import Flights, Once
+from proxy.login.once import Once
 from proxy.login.people import Begun, LoggedOut, Person, Refused
 from proxy.login.provider import ProviderClient, ProviderError
 from proxy.login.token_endpoint import POST, TokenEndpoint, is_token
@@ -53,7 +53,7 @@ class GithubProvider:
         self._written = written
         self._endpoint = TokenEndpoint(written.client_id, written.client_secret, written.client_secret_file)
         self._states = Once(2 * LOGIN_TTL_S)
-        self._refreshes: Flights[Person | Refused] = Flights(KEEP_S)
+        self._refreshes = Refreshes(self.name)
 
     async def begin(self, redirect_uri: str) -> Begun:
         memory = make_memory(self.name)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from proxy.gate.ask import BUSY, REFUSED, UNREACHABLE, Claims
 from proxy.login.claims import granted, is_for, is_subject, seconds, writes
 from proxy.login.client_secret import basic_login, read_secret
+from proxy.login.flights import Flights, Missed
 from proxy.login.provider import ProviderClient, ProviderError, discover, endpoint_of
 from proxy.tokens.secret import digest
 
@@ -52,7 +53,7 @@ class Introspector:
         return self._witness is not None
 
     def take(self, written: Introspection | None) -> None:
-        """Ask there from now on. Who waits for an answer of before gets one that counts no more."""
+        """Ask there from now on. Who waits for an answer of before is told that nobody can tell now."""
         before = self._witness
         if before is not None:
             if before.written == written:
@@ -82,31 +83,21 @@ class _Witness:
         self._counts, self._clock = counts, clock
         self._client = ProviderClient(written.ca_file)
         self._url, self._secret = written.url, written.client_secret
-        self._flights: dict[bytes, asyncio.Task[Answer]] = {}
+        self._flights: Flights[Answer] = Flights(_MAX_FLIGHTS)
         self._paused_until = -math.inf
         self._failed = False
 
     async def find(self, token: bytes) -> Answer:
         key = digest(token)
-        flight = self._flights.get(key)
-        if flight is None:
-            if self._clock() < self._paused_until:
-                return UNREACHABLE
-            if len(self._flights) >= _MAX_FLIGHTS:
-                return BUSY
-            flight = self._flights[key] = asyncio.create_task(self._ask(token))
-            flight.add_done_callback(lambda _: self._flights.pop(key, None))
-        try:
-            async with asyncio.timeout(MAX_WAIT_S):
-                return await asyncio.shield(flight)  # one client that leaves does not end it for the others
-        except TimeoutError:
+        if key not in self._flights and self._clock() < self._paused_until:
             return UNREACHABLE
+        answer = await self._flights.join(key, lambda: self._ask(token), MAX_WAIT_S)
+        if isinstance(answer, Missed):
+            return BUSY if answer is Missed.FULL else UNREACHABLE
+        return answer
 
     async def aclose(self) -> None:
-        flights = list(self._flights.values())
-        for flight in flights:
-            flight.cancel()
-        await asyncio.gather(*flights, return_exceptions=True)
+        await self._flights.aclose()
         await self._client.aclose()
 
     async def _ask(self, token: bytes) -> Answer:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from proxy.gate.ask import BUSY, LATE, REFUSED, UNREACHABLE, Claims
 from proxy.login.claims import granted, is_for, is_subject, seconds, writes
-from proxy.login.fetched_keys import FetchedKeys
+from proxy.login.fetched_keys import FetchedKeys, Look
 from proxy.login.jwks import KeySet
 from proxy.login.signed import Signatures, parse_signed
 
@@ -88,9 +88,13 @@ class JwtVerifier:
         keys = answer.keys
         if isinstance(keys, KeySet):
             return LATE
-        if await keys.look_again():
+        look = await keys.look_again()
+        if look is not Look.NOT:
             again = await self._judge(question.text)
-            return REFUSED if isinstance(again, _Issuer) else again
+            if not isinstance(again, _Issuer):
+                return again
+        if look is Look.ANEW:
+            return REFUSED
         return UNREACHABLE if keys.failed or keys.is_silent else LATE
 
     def close(self) -> None:

@@ -11,10 +11,10 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from proxy.login.description import Description
-from proxy.login.fetched_keys import MAX_AGE_S, FetchedKeys
+from proxy.login.fetched_keys import MAX_AGE_S, FetchedKeys, Look
 from proxy.login.flow import (
-    KEEP_S,
     LOGIN_TTL_S,
+    Refreshes,
     challenge_of,
     check_code,
     check_state,
@@ -24,7 +24,7 @@ from proxy.login.flow import (
 )
 from proxy.login.id_token import find_fault, read_logout
 from proxy.login.oidc_person import build_person, is_enough
-from proxy.login.once import Flights, Once
+from proxy.login.once import Once
 from proxy.login.people import Begun, LoggedOut, Person, Refused
 from proxy.login.provider import ProviderClient, ProviderError, endpoint_of
 from proxy.login.signed import Signatures, Signed, parse_signed
@@ -47,7 +47,7 @@ class OidcProvider:
         self._endpoint = TokenEndpoint(written.client_id, written.client_secret, written.client_secret_file)
         self._signatures: Signatures | None = None
         self._states, self._logouts = Once(2 * LOGIN_TTL_S), Once(2 * LOGIN_TTL_S)
-        self._refreshes: Flights[Person | Refused] = Flights(KEEP_S)
+        self._refreshes = Refreshes(self.name)
 
     async def begin(self, redirect_uri: str) -> Begun:
         async with deadline(self.name):
@@ -146,9 +146,7 @@ class OidcProvider:
             raise ProviderError(f"{url} answered without an access token of type Bearer")
         return tokens
 
-    async def _judge(
-        self, tokens: Mapping[str, Any], nonces: tuple[str | None, ...], now: float
-    ) -> Signed | Refused:
+    async def _judge(self, tokens: Mapping[str, Any], nonces: tuple[str | None, ...], now: float) -> Signed | Refused:
         """The ID token among `tokens`, if it proves who came."""
         text = tokens.get("id_token")
         if not isinstance(text, str):
@@ -177,12 +175,12 @@ class OidcProvider:
             raise ProviderError(f"the keys of {self._written.issuer} cannot be fetched")
         if self._signatures.has_signed(token.text, keys.named(token.kid)):
             return token
-        may_come = token.kid is None or (token.has_kid and not keys.named(token.kid))
-        if may_come and await keys.look_again():
-            if self._signatures.has_signed(token.text, keys.named(token.kid)):
+        if token.kid is None or (token.has_kid and not keys.named(token.kid)):
+            look = await keys.look_again()
+            if look is not Look.NOT and self._signatures.has_signed(token.text, keys.named(token.kid)):
                 return token
-        elif may_come:
-            raise ProviderError(f"a token of {self._written.issuer} has a key that is not known, and may be new")
+            if look is not Look.ANEW:
+                raise ProviderError(f"a token of {self._written.issuer} has a key that is not known, and may be new")
         return Refused("the token is not taken: no key of the issuer has signed it")
 
     async def _person(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import bcrypt
 
 from proxy.gate.ask import BUSY
+from proxy.login.flights import Flights, Missed
 
 if TYPE_CHECKING:
     from proxy.gate.ask import Answer, CheckPassword
@@ -29,22 +30,20 @@ class PasswordChecker:
     def __init__(self) -> None:
         threads = max(1, (os.cpu_count() or 2) - 1)
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="bcrypt", initializer=_step_back)
-        self._flights: dict[CheckPassword, asyncio.Future[bool]] = {}
+        self._flights: Flights[bool] = Flights(_MAX_WAITING)
 
     async def check(self, question: CheckPassword) -> Answer:
         """True or False, or BUSY when too many are waiting already."""
-        flight = self._flights.get(question)
-        if flight is None:
-            if len(self._flights) >= _MAX_WAITING:
-                return BUSY
-            loop = asyncio.get_running_loop()
-            flight = loop.run_in_executor(self._pool, _matches, question.hashes, question.password)
-            self._flights[question] = flight
-            flight.add_done_callback(lambda _: self._flights.pop(question, None))
-        return await asyncio.shield(flight)  # one client that leaves does not end it for the others
+        answer = await self._flights.join(question, lambda: self._check(question))
+        return BUSY if isinstance(answer, Missed) else answer
 
     def close(self) -> None:
+        self._flights.close()
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+    async def _check(self, question: CheckPassword) -> bool:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._pool, _matches, question.hashes, question.password)
 
 
 def _step_back() -> None:

@@ -20,13 +20,14 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from proxy.gate.ask import ABSENT, BUSY, FOUND, REFUSED, UNREACHABLE, UNREADABLE
 from proxy.gate.people import People
 from proxy.gate.session import MAX_KNOWN, Session, SessionRecord, user_terms
+from proxy.login.flights import Flights, Missed
 from proxy.login.people import Person, Refused
 from proxy.login.provider import ProviderError
 from proxy.tokens.ports import StoreError
 from proxy.tokens.secret import digest as digest_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from proxy.gate.memory import Memory
     from proxy.gate.session import SessionStore
@@ -75,7 +76,7 @@ class SessionKeeper:
         self._providers: Mapping[str, PeopleProvider] = {}
         self._store: SessionStore | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="sessions")
-        self._flights: dict[tuple[str, bytes], asyncio.Task[str]] = {}
+        self._flights: Flights[str] = Flights(_MAX_FLIGHTS)
         self._paused: dict[str, float] = {}
         #: Ended here. Those with True are not out of the store yet.
         self._ended: dict[bytes, bool] = {}
@@ -142,9 +143,7 @@ class SessionKeeper:
 
     async def aclose(self) -> None:
         """A last write. A disk that hangs is not waited for."""
-        for flight in list(self._flights.values()):
-            flight.cancel()
-        await asyncio.gather(*self._flights.values(), return_exceptions=True)
+        await self._flights.aclose()
         for one in self._known:
             one.kept_at = min(one.kept_at, one.seen_at - _COARSE_S)
         with contextlib.suppress(StoreError):
@@ -234,31 +233,13 @@ class SessionKeeper:
 
     async def find(self, digest: bytes) -> str:
         """FOUND, ABSENT, UNREADABLE or BUSY."""
-        return await self._in_one_flight("find", digest, self._find, UNREADABLE)
+        answer = await self._flights.join(("find", digest), lambda: self._find(digest), _MAX_WAIT_S)
+        return _told(answer, UNREADABLE)
 
     async def refresh(self, digest: bytes) -> str:
         """FOUND, REFUSED, UNREACHABLE or BUSY."""
-        return await self._in_one_flight("refresh", digest, self._refresh, UNREACHABLE)
-
-    async def _in_one_flight(
-        self, kind: str, digest: bytes, ask: Callable[[bytes], Awaitable[str]], late: str
-    ) -> str:
-        """However many ask, one goes; who leaves does not end it for the others."""
-
-        async def go() -> str:
-            return await ask(digest)
-
-        flight = self._flights.get((kind, digest))
-        if flight is None:
-            if len(self._flights) >= _MAX_FLIGHTS:
-                return BUSY
-            flight = self._flights[kind, digest] = asyncio.create_task(go())
-            flight.add_done_callback(lambda _: self._flights.pop((kind, digest), None))
-        try:
-            async with asyncio.timeout(_MAX_WAIT_S):
-                return await asyncio.shield(flight)
-        except TimeoutError:
-            return late
+        answer = await self._flights.join(("refresh", digest), lambda: self._refresh(digest), _MAX_WAIT_S)
+        return _told(answer, UNREACHABLE)
 
     async def _find(self, digest: bytes) -> str:
         try:
@@ -380,6 +361,13 @@ class SessionKeeper:
         elif trouble is None and self.trouble is not None:
             _log.info("the store of sessions works again")
         self.trouble = trouble
+
+
+def _told(answer: str | Missed, unknown: str) -> str:
+    """What the gate hears of a flight; `unknown` where nothing came of it."""
+    if isinstance(answer, Missed):
+        return BUSY if answer is Missed.FULL else unknown
+    return answer
 
 
 def _session_of(person: Person, terms: str, began_at: float) -> Session:

@@ -13,6 +13,7 @@ from proxy.gate.snapshot import JwtIssuer
 from proxy.login import fetched_keys
 from proxy.login.jwt import JwtVerifier
 from tests.kit.http_server import Reply
+from tests.kit.wait import wait_for
 from tests.login.issuer import Issuer, ec_key, jwk
 from tests.login.provider import Provider
 
@@ -58,8 +59,11 @@ class Stage:
     async def pass_time(self, seconds):
         self.now += seconds
         self.keys.keep_fresh()
-        if self.keys._flight is not None:
-            await self.keys._flight
+        await self.keys._flights.join(self.provider.base, _nothing)
+
+
+async def _nothing():
+    """Where no fetch is under way."""
 
 
 @pytest.fixture
@@ -179,6 +183,42 @@ def test_all_who_wait_share_one_fetch(play):
         stage.provider.hold.set()
         assert all(isinstance(each, Claims) for each in await asyncio.gather(*waiting))
         assert stage.fetches == 1
+
+    play(act)
+
+
+def test_a_key_that_came_after_the_fetch_began_is_not_refused(play):
+    """The fetch that is under way may have been answered before the key was there."""
+
+    async def act(stage):
+        fresh = stage.token("other", "new")
+        stage.provider.hold.clear()
+        first = asyncio.create_task(stage.verify())
+        try:
+            await asyncio.to_thread(wait_for, lambda: stage.provider.requests, "the fetch to begin")
+            late = asyncio.create_task(stage.verify(fresh))
+            await asyncio.sleep(0)
+        finally:
+            stage.provider.hold.set()
+        assert isinstance(await first, Claims)
+        assert await late == LATE
+        stage.set([OLD, NEW])
+        stage.now += fetched_keys.MIN_GAP_S
+        assert isinstance(await stage.verify(fresh), Claims)
+
+    play(act)
+
+
+def test_a_reload_that_ends_a_fetch_ends_nobody_who_waits_for_it(play):
+    async def act(stage):
+        stage.provider.hold.clear()
+        waiting = [asyncio.create_task(stage.verify()) for _ in range(3)]
+        try:
+            await asyncio.to_thread(wait_for, lambda: stage.provider.requests, "the fetch to begin")
+            stage.verifier.take([])
+            assert await asyncio.gather(*waiting) == [UNREACHABLE] * 3
+        finally:
+            stage.provider.hold.set()
 
     play(act)
 

@@ -15,6 +15,7 @@ from proxy.gate.snapshot import Introspection
 from proxy.login import introspection as module
 from proxy.login.introspection import Introspector, claims_of
 from tests.kit.http_server import Reply
+from tests.kit.wait import wait_for
 from tests.login.issuer import LEFT_OUT, NOW
 from tests.login.provider import Provider, told
 
@@ -187,6 +188,21 @@ def test_one_flight_for_the_same_token(play):
         stage.provider.hold.set()
         assert all(isinstance(each, Claims) for each in await asyncio.gather(*waiting))
         assert stage.asked == 1
+
+    play(act)
+
+
+@pytest.mark.parametrize("after", [None, Introspection("https://other/introspect", "a", "b")])
+def test_a_reload_ends_nobody_who_waits(play, after):
+    async def act(stage):
+        stage.provider.hold.clear()
+        waiting = [asyncio.create_task(stage.find()) for _ in range(3)]
+        try:
+            await asyncio.to_thread(wait_for, lambda: stage.provider.requests, "the question")
+            stage.introspector.take(after)
+            assert await asyncio.gather(*waiting) == [UNREACHABLE] * 3
+        finally:
+            stage.provider.hold.set()
 
     play(act)
 

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from proxy.login import once
-from proxy.login.once import Flights, Once
+from proxy.login.once import Once
 from proxy.login.people import LoggedOut, Person, Refused
 from proxy.login.provider import ProviderError
 from tests.kit.http_server import Reply
@@ -324,28 +324,6 @@ def test_once_is_bounded_and_forgets_the_oldest(monkeypatch):
     assert not seen.is_first("c", 2.0)
     assert seen.is_first("a", 2.0), "it was pushed out"
     assert seen.is_first("c", 20.0), "its time is over"
-
-
-def test_a_flight_that_fails_is_begun_anew():
-    async def act():
-        flights = Flights(60.0)
-        calls = []
-
-        async def ask():
-            calls.append(1)
-            await asyncio.sleep(0)
-            if len(calls) == 1:
-                raise ProviderError("once")
-            return len(calls)
-
-        first = await asyncio.gather(flights.join("a", ask), flights.join("a", ask), return_exceptions=True)
-        assert [str(each) for each in first] == ["once", "once"]
-        assert [await flights.join("a", ask) for _ in range(3)] == [2, 2, 2]
-        assert await flights.join("b", ask) == 3
-        await flights.aclose()
-        return await flights.join("a", ask)
-
-    assert asyncio.run(act()) == 4
 
 
 def test_no_secret_is_logged_or_shown(stage, caplog):

@@ -130,6 +130,21 @@ def test_over_its_bound_it_is_busy_and_then_well_again(monkeypatch):
     assert len(held.calls) == len(questions) + 1
 
 
+def test_who_waits_while_it_is_closed_is_told(monkeypatch):
+    held = Held(monkeypatch)
+
+    async def play():
+        checker = PasswordChecker()
+        tasks = await begun(checker, *(CheckPassword((ONE,), b"%d" % number) for number in range(9)))
+        checker.close()
+        return await asyncio.gather(*tasks)
+
+    try:
+        assert asyncio.run(play()) == [BUSY] * 9
+    finally:
+        held.leave.set()
+
+
 def test_the_loop_goes_on_meanwhile(monkeypatch):
     held = Held(monkeypatch)
 
