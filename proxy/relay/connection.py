@@ -225,10 +225,11 @@ class ClientConnection(asyncio.Protocol):
             verdict = await find_verdict(self._relay, head, shown, self.ip, decision)
         except asyncio.CancelledError:
             report_answer(self._relay, self, head, Deny(Reason.CLIENT_GONE, decision.route), 0, started)
+            if self._state != _CLOSED:  # nobody here asked for it, and without an answer its client would wait for ever
+                self.cut()
             raise
         self._settling = None
-        rest, self._buffer = self._buffer, b""
-        self._state = _HEAD
+        rest, self._buffer, self._state = self._buffer, b"", _HEAD
         self.continue_reading()  # before the exchange begins: its upstream may put it on hold again
         if isinstance(verdict, Forward):
             self._buffer = self._forward(head, verdict, rest, 0, monotonic())
@@ -386,8 +387,7 @@ class ClientConnection(asyncio.Protocol):
         self.continue_reading()
 
     def _close(self) -> None:
-        self._state = _CLOSED
-        self._buffer = b""
+        self._state, self._buffer = _CLOSED, b""
         self._out.close()
         timeouts = self._relay.gate.snapshot.timeouts
         self.deadline = monotonic() + (timeouts.send if self._out.choked else timeouts.linger)

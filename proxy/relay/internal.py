@@ -26,6 +26,10 @@ class Internal:
         ours, theirs = socket.socketpair()
         for end in (ours, theirs):
             end.setblocking(False)
-        await loop.connect_accepted_socket(self.serve, theirs)
-        _, protocol = await loop.create_unix_connection(make, sock=ours)
+        try:
+            await loop.connect_accepted_socket(self.serve, theirs)
+            _, protocol = await loop.create_unix_connection(make, sock=ours)
+        except BaseException:  # the loop closes what it has begun with, and `theirs` sees the end of `ours`
+            ours.close()
+            raise
         return protocol

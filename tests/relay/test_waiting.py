@@ -6,6 +6,8 @@ from dataclasses import replace
 from time import monotonic
 from types import SimpleNamespace
 
+import pytest
+
 from proxy.gate.ask import ABSENT, FOUND, WAITED, FindToken
 from proxy.gate.authenticate import ANYONE
 from proxy.gate.decision import Forward, Need
@@ -13,6 +15,7 @@ from proxy.gate.snapshot import RateLimit, Route, Upstream
 from proxy.relay.settle import settle
 from proxy.tokens.secret import mint
 from proxy.tokens.token import TokenKind
+from tests.relay.peer import Cut
 from tests.relay.stage import OK, answering, both_loops, get, on_a_loop, post, stage, until, upstream
 
 KB = 1024
@@ -39,6 +42,25 @@ async def test_a_rate_waits_first_and_then_says_not_now_to_a_sender_and_slow_dow
             assert 0.25 <= took < 1.0
             assert all(m.get("retry-after") for m in messages if m.status != 200)
         assert len(origin.requests) == len([o for o in relay.outcomes if o.reason == "ok"])
+
+
+@both_loops
+@on_a_loop
+async def test_a_request_whose_question_was_ended_by_somebody_else_is_cut_and_not_left_to_hang(loop):
+    class Finder:
+        async def answer(self, _question):
+            flight = asyncio.create_task(asyncio.sleep(60))
+            asyncio.get_running_loop().call_soon(flight.cancel)
+            await flight
+
+    minted = mint(TokenKind.WRITE, secrets.token_bytes)
+    shown = f"Authorization: Bearer {minted.secret.reveal()}\r\n".encode()
+    async with upstream(answering(OK)) as origin, stage(origin.port, finder=Finder()) as relay:
+        client = await relay.client(post("/write", b"abc", shown))
+        with pytest.raises((Cut, ConnectionError)):
+            await client.message()
+        assert await relay.reasons(1) == ["client_gone"]
+        await until(lambda: not relay.context.connections)
 
 
 @on_a_loop
