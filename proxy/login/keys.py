@@ -34,13 +34,18 @@ def marks_of(keys: Iterable[Key]) -> set[tuple[str | None, str]]:
     return {(key.kid, key.thumbprint()) for key in keys}
 
 
+def _verifies(one: Any) -> bool:
+    """Whether its issuer says so, or nothing (RFC 7517 4.2, 4.3)."""
+    return one.get("use", "sig") == "sig" and "verify" in one.get("key_ops", ["verify"])
+
+
 def _import_key(one: Any) -> Key | None:
     from joserfc import errors, jwk  # noqa: PLC0415 - see the module's docstring
 
     kinds: dict[str, type[Key]] = {"EC": jwk.ECKey, "RSA": jwk.RSAKey, "OKP": jwk.OKPKey}
     try:
         kind = kinds.get(one.get("kty"))
-        if kind is None or "d" in one:
+        if kind is None or "d" in one or not _verifies(one):
             return None
         if kind is jwk.RSAKey and len(one["n"]) * 6 < _MIN_RSA_BITS:
             return None

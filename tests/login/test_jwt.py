@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from proxy.gate.ask import BUSY, LATE, REFUSED, Claims, VerifyJwt
 from proxy.login import jwt as module
 from proxy.login.jwt import JwtVerifier
+from proxy.login.keys import import_keys
 from tests.login.issuer import CLAIMS, LEFT_OUT, NOW, Issuer, b64, ec_key, ed_key, jwk, number, rsa_key, sign, written
 
 ISSUER = Issuer()
@@ -355,8 +356,10 @@ def test_algorithms_are_the_issuers_own():
     "key",
     [
         jwk(ec_key(), kid="ec", use="enc"),
+        jwk(ec_key(), kid="ec", use=["sig"]),
         jwk(ec_key(), kid="ec", alg="ES384"),
         jwk(ec_key(), kid="ec", key_ops=["sign"]),
+        jwk(ec_key(), kid="ec", key_ops=7),
         jwk(ec_key(), kid="ec", d=number(ec_key().private_numbers().private_value, 32)),
         jwk(ec_key(), kid=7),
         {**jwk(ec_key(), kid="ec"), "x": "AQAB"},
@@ -482,3 +485,10 @@ def test_nothing_is_loaded_without_an_issuer():
 
 def test_a_question_does_not_print_its_token():
     assert "eyJ" not in repr(VerifyJwt(ISSUER.token()))
+
+
+def test_a_set_without_a_key_for_signatures_holds_none_at_all():
+    """RFC 7517 4.2, 4.3: or it would count as fetched, and its tokens as forged."""
+    keys = [jwk(ec_key(), kid="ec", use="enc"), jwk(rsa_key(), kid="rsa", key_ops=["encrypt"])]
+    assert import_keys({"keys": keys}) == []
+    assert len(import_keys({"keys": [jwk(ec_key(), kid="ec", use="sig", key_ops=["verify"]), *keys]})) == 1
