@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from proxy.background import begin
 from proxy.observe.senders import Senders
 from proxy.relay.listener import SWEEP_S
 from proxy.stores.ledger import ledger_beside
@@ -89,7 +90,8 @@ def console_only(snapshot: Snapshot) -> Snapshot:
 
 
 def in_background(stack: contextlib.AsyncExitStack, work: Coroutine[None, None, None]) -> None:
-    stack.callback(asyncio.create_task(work).cancel)
+    """Until the stack ends."""
+    stack.callback(begin(work).cancel)
 
 
 async def sweep(parts: Parts) -> None:

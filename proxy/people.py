@@ -10,6 +10,7 @@ import logging
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from proxy.background import begin
 from proxy.login.provider_kinds import make_provider
 from proxy.login.seal import Seal, keys_beside
 from proxy.login.sessions import SessionKeeper
@@ -60,7 +61,7 @@ class People:
         gone = [provider for name, provider in self.providers.items() if providers.get(name) is not provider]
         self.providers, self._written = providers, written
         for provider in gone:
-            leaving = asyncio.create_task(provider.aclose())
+            leaving = begin(provider.aclose())
             self._leaving.add(leaving)
             leaving.add_done_callback(self._leaving.discard)
         self.keeper.take(snapshot, providers)

@@ -10,6 +10,7 @@ import asyncio
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from proxy.background import begin
 from proxy.gate.reply import build_answer, build_refusal
 from proxy.wire.head import RequestMemo, admit_request, find_head_end
 from proxy.wire.unlawful import Unlawful
@@ -190,7 +191,7 @@ class _Connection(asyncio.Protocol):
         if self._telemetry.asks_reload(head):
             self._ended = True
             self._within(RELOAD_S)
-            self._reloading = asyncio.get_running_loop().create_task(self._reload(head))
+            self._reloading = begin(self._reload(head))
             return
         close = head.close or head.has_body  # a body is no part of any question here: it is not read
         answer = self._telemetry.answer(head, close=close)

@@ -13,6 +13,7 @@ import re
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
+from proxy.background import begin
 from proxy.gate.ask import BUSY, REFUSED, UNREACHABLE, Claims
 from proxy.login.claims import granted, is_for, is_subject, seconds, writes
 from proxy.login.client_secret import basic_login, read_secret
@@ -58,7 +59,7 @@ class Introspector:
         if before is not None:
             if before.written == written:
                 return
-            leaving = asyncio.create_task(before.aclose())
+            leaving = begin(before.aclose())
             self._leaving.add(leaving)
             leaving.add_done_callback(self._leaving.discard)
         self._witness = None if written is None else _Witness(written, self.counts, self._clock)

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from proxy.background import begin
 from proxy.tokens.ports import StoreError
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class StoreWatch:
         if failure is not None:
             self._thread.shutdown(wait=False)
             raise failure
-        self._poll = asyncio.create_task(self._follow())
+        self._poll = begin(self._follow())
 
     async def stop(self) -> None:
         """Stop following, after the reads that someone waits for. The book stays as it is."""
