@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from urllib.parse import urljoin, urlsplit
+from pathlib import Path
+from urllib.parse import unquote, urljoin, urlsplit
 
 import pytest
 from hypothesis import given
@@ -54,6 +55,18 @@ ATTACKS = [
 ]  # fmt: skip
 
 
+#: What others have found (testdata/README.md), one a line.
+LISTED = (Path(__file__).parent / "testdata" / "openredirects.txt").read_text("utf-8").split("\n")
+#: Those of them that are a path of any host, with something of another's in their query.
+HERE = ("/?url=", "/redirect?url=", "/ReceiveAutoRedirect/false?desiredLocationUrl=")
+
+
+def stays_here(told):
+    """By the rules of a browser: white space within is taken out, and a backslash is a slash (URL Standard 4.4)."""
+    read = "".join(told.split()).replace("\\", "/")
+    return urlsplit(urljoin("https://noc.example", read)).netloc == "noc.example"
+
+
 @pytest.mark.parametrize("asked", GOOD)
 def test_a_path_of_ours_is_where_it_leads(asked):
     assert return_path(asked, OWN) == asked
@@ -62,6 +75,15 @@ def test_a_path_of_ours_is_where_it_leads(asked):
 @pytest.mark.parametrize("asked", ATTACKS, ids=ascii)
 def test_o11_what_is_no_path_of_ours_leads_to_us(asked):
     assert return_path(asked, OWN) == OWN
+
+
+@pytest.mark.parametrize("spelt", [str, unquote], ids=["as it is", "unquoted"])
+def test_o11_none_of_the_known_ones_leads_off_the_site(spelt):
+    """As it stands, and as it is read out of a query."""
+    assert len(LISTED) > 500
+    taken = {asked for asked in LISTED if return_path(spelt(asked), OWN) != OWN}
+    assert all(asked.startswith(HERE) for asked in taken), taken
+    assert all(stays_here(return_path(spelt(asked), OWN)) for asked in LISTED)
 
 
 def test_it_is_told_in_one_spelling():
@@ -78,10 +100,8 @@ _PIECES = st.sampled_from(
 
 @given(st.lists(_PIECES, max_size=12).map("".join))
 def test_o11_whatever_is_asked_stays_here(asked):
-    """By the rules of a browser: white space within is taken out, and a backslash is a slash (URL Standard 4.4)."""
     told = return_path(asked, OWN)
-    read = "".join(told.split()).replace("\\", "/")
-    assert urlsplit(urljoin("https://noc.example", read)).netloc == "noc.example"
+    assert stays_here(told)
     assert told.startswith("/")
     assert not told.startswith("//")
     assert told.isascii()
