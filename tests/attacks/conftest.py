@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from tests.attacks.recorder import Recorder
 from tests.attacks.relay import Relay, Target, guarded_routes, open_routes, strict_routes, stripped_routes
+from tests.kit.promgate import make_certificates
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -63,4 +65,26 @@ def socket_target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
     recorder = Recorder(tmp_path_factory.mktemp("socket") / "s")
     with _target(recorder, tmp_path_factory, stripped_routes) as target:
         yield target
+    recorder.stop()
+
+
+@pytest.fixture(scope="session")
+def https_target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
+    """The same routes, and their upstream speaks TLS."""
+    certs = make_certificates(tmp_path_factory.mktemp("https") / "certs").parent
+    recorder = Recorder(certs=certs)
+    with _target(recorder, tmp_path_factory, stripped_routes) as target:
+        yield target
+    recorder.stop()
+
+
+@pytest.fixture(scope="session")
+def several_target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
+    """The same routes, and two upstreams, of which the first is never there."""
+    recorder = Recorder()
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        recorder.upstream = {"url": [f"http://127.0.0.1:{nobody.getsockname()[1]}", recorder.url]}
+        with _target(recorder, tmp_path_factory, stripped_routes) as target:
+            yield target
     recorder.stop()

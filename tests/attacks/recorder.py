@@ -8,11 +8,12 @@ from __future__ import annotations
 import contextlib
 import re
 import socket
+import ssl
 import struct
 import threading
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tests.attacks.case import Act
 
@@ -109,14 +110,15 @@ class Request:
 
 
 class Recorder:
-    """A server in threads, on a loopback port or on the unix socket `path`.
+    """A server in threads, on a loopback port or on the unix socket `path`; with `certs` of a directory it speaks TLS.
 
-    `begin` opens a case, and all questions are about what came since.
+    `upstream` is how a route leads to it. `begin` opens a case, and all questions are about what came since.
     """
 
     patience_s = 5.0
 
-    def __init__(self, path: Path | None = None) -> None:
+    def __init__(self, path: Path | None = None, certs: Path | None = None) -> None:
+        self._tls = None if certs is None else ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         if path is None:
             self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
             self.address: tuple[str, int] = self._listener.getsockname()
@@ -126,6 +128,11 @@ class Recorder:
             self._listener.bind(str(path))
             self._listener.listen(128)
             self.url = f"unix://{path}"
+        self.upstream: str | dict[str, Any] = self.url
+        if self._tls is not None:
+            self._tls.load_cert_chain(f"{certs}/localhost.crt", f"{certs}/localhost.key")
+            self.url = self.url.replace("http:", "https:")
+            self.upstream = {"url": self.url, "tls_config": {"ca_file": f"{certs}/ca.crt"}}
         self._changed = threading.Condition()
         self._connections: list[Connection] = []
         self._requests: list[Request] = []
@@ -161,7 +168,7 @@ class Recorder:
             peers, connections = list(self._peers), list(self._connections)
         for peer in peers:
             with contextlib.suppress(OSError):
-                peer.shutdown(socket.SHUT_WR)
+                end_writing(peer)
         if not self.wait_for(lambda: all(c.end for c in connections)):
             raise TimeoutError("the relay keeps connections that the upstream has closed")
 
@@ -212,23 +219,27 @@ class Recorder:
     def _serve(self, peer: socket.socket, connection: Connection) -> None:
         if peer.family != socket.AF_UNIX:
             peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        with peer:
-            end = "fin"
-            try:
-                while data := peer.recv(65536):
-                    with self._changed:
-                        connection.data += data
-                        self._changed.notify_all()
-                    while (steps := self._next_answer(connection)) is not None:
-                        self._write(peer, steps, connection)
-            except ConnectionError:
-                end = "reset"
-            except OSError:
-                pass  # closed by a step of ours
-            with self._changed:
-                self._peers.discard(peer)
-                connection.end = end
-                self._changed.notify_all()
+        end = "fin"
+        try:
+            if self._tls is not None:
+                plain, peer = peer, self._tls.wrap_socket(peer, server_side=True)
+                with self._changed:
+                    self._peers ^= {plain, peer}
+            while data := peer.recv(65536):
+                with self._changed:
+                    connection.data += data
+                    self._changed.notify_all()
+                while (steps := self._next_answer(connection)) is not None:
+                    self._write(peer, steps, connection)
+        except ConnectionError:
+            end = "reset"
+        except OSError:
+            pass  # closed by a step of ours
+        peer.close()
+        with self._changed:
+            self._peers.discard(peer)
+            connection.end = end
+            self._changed.notify_all()
 
     def _next_answer(self, connection: Connection) -> Steps | None:
         """What to write now, if the bytes so far call for an answer."""
@@ -275,15 +286,27 @@ class Recorder:
                 case Act.HOLD:
                     let_go.wait(self.patience_s)
                 case Act.HALF_CLOSE:
-                    peer.shutdown(socket.SHUT_WR)
+                    end_writing(peer)
                 case Act.CLOSE:
                     connection.closed_by_us = True
-                    peer.shutdown(socket.SHUT_WR)
+                    end_writing(peer)
                     drain(peer)
                     peer.close()
                 case Act.RESET:
                     connection.closed_by_us = True
                     reset(peer)
+
+
+def end_writing(peer: socket.socket) -> None:
+    """A FIN; in TLS with the word before it that nothing was cut off (RFC 8446 6.1)."""
+    if isinstance(peer, ssl.SSLSocket):
+        timeout_s = peer.gettimeout()
+        peer.settimeout(0.05)
+        with contextlib.suppress(OSError, ValueError):
+            peer.unwrap()  # it is sent at once; whether the other side says the same is its business
+        peer.settimeout(timeout_s)
+    # Not its own, after which an SSLSocket reads what is still encrypted as if it were not.
+    socket.socket.shutdown(peer, socket.SHUT_WR)
 
 
 def drain(peer: socket.socket) -> None:

@@ -33,8 +33,8 @@ USERS = {
 _DEFECT = re.compile(r"Traceback|level=error|Task exception|never retrieved|never awaited|Fatal error", re.IGNORECASE)
 
 
-def route(name: str, path: str, upstream: str, **more: Any) -> dict[str, Any]:
-    """One route to the URL of an upstream; open to anyone unless `more` says otherwise."""
+def route(name: str, path: str, upstream: str | dict[str, Any], **more: Any) -> dict[str, Any]:
+    """One route to an upstream, by its URL or its section; open to anyone unless `more` says otherwise."""
     return {"name": name, "path": path, "upstream": upstream, "auth": ["none"], "allow": ["anyone"], **more}
 
 
@@ -88,11 +88,12 @@ def guarded_routes(recorder: Recorder) -> list[dict[str, Any]]:
 
 def stripped_routes(recorder: Recorder) -> list[dict[str, Any]]:
     """Routes of every kind that take their prefix off, so that the upstream sees the same as on a plain one."""
-    here = recorder.url
+    here = recorder.upstream
     pushed = {"kind": "remote_write", "methods": ["GET", "HEAD", "POST"]}
     return [
         route("stripped", "/stripped", here, strip_prefix=True),
         route("pushed", "/pushed", here, strip_prefix=True, **pushed),
+        route("talking", "/talking", here, strip_prefix=True, websocket=True),
         route("probe", "/probe", here),
     ]
 

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 KINDS: dict[str, tuple[str, bytes, set[str]]] = {
     "stripped": ("stripped_target", b"/stripped", {"U07-302"}),
     "remote_write": ("stripped_target", b"/pushed", {"U07-302", "U06-post-close-at-once", "U06-post-reset-at-once"}),
+    "websocket": ("stripped_target", b"/talking", {"U07-302"}),
+    "https": ("https_target", b"/stripped", {"U07-302"}),
+    "several": ("several_target", b"/stripped", {"U07-302"}),
     "unix socket": ("socket_target", b"/stripped", {"U07-302", "U04-until-close-reset"}),
 }
 #: Those that write by themselves, or ask for a websocket, have their own kind of route already.
