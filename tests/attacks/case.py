@@ -26,6 +26,7 @@ class Act(enum.Enum):
     HOLD = "hold"  # upstream only: until the test lets go
     HALF_CLOSE = "half-close"
     CLOSE = "close"
+    CUT = "cut"  # a close as whoever stands between makes it: in TLS, without the word that it was meant
     RESET = "reset"
 
 

@@ -287,9 +287,9 @@ class Recorder:
                     let_go.wait(self.patience_s)
                 case Act.HALF_CLOSE:
                     end_writing(peer)
-                case Act.CLOSE:
+                case Act.CLOSE | Act.CUT:
                     connection.closed_by_us = True
-                    end_writing(peer)
+                    end_writing(peer, is_meant=step is Act.CLOSE)
                     drain(peer)
                     peer.close()
                 case Act.RESET:
@@ -297,9 +297,9 @@ class Recorder:
                     reset(peer)
 
 
-def end_writing(peer: socket.socket) -> None:
-    """A FIN; in TLS with the word before it that nothing was cut off (RFC 8446 6.1)."""
-    if isinstance(peer, ssl.SSLSocket):
+def end_writing(peer: socket.socket, *, is_meant: bool = True) -> None:
+    """A FIN; in TLS with the word before it that it `is_meant` (RFC 8446 6.1)."""
+    if is_meant and isinstance(peer, ssl.SSLSocket):
         timeout_s = peer.gettimeout()
         peer.settimeout(0.05)
         with contextlib.suppress(OSError, ValueError):

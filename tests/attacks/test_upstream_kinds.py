@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.attacks.case import Act, parse_verdict
 from tests.attacks.play import play
 from tests.attacks.test_corpus import CASES
 
 if TYPE_CHECKING:
     from tests.attacks.case import Case
+    from tests.attacks.relay import Target
 
 #: Kind -> the target, the prefix, and the cases that end otherwise there, which other tests hold: a Location gets its
 #: prefix back (tests/e2e/test_prefixes.py), a write is told no redirect and is sent again where nobody answered
@@ -50,3 +52,16 @@ def below(case: Case, prefix: bytes) -> Case:
 def test_case(kind: str, case: Case, request: pytest.FixtureRequest) -> None:
     target, prefix, _ = KINDS[kind]
     play(below(case, prefix), request.getfixturevalue(target))
+
+
+def test_what_was_cut_off_on_its_way_is_not_taken_for_whole(https_target: Target) -> None:
+    """RFC 9112 9.8: where an answer ends with the connection, a FIN that anybody can forge must not be its end."""
+    (lawful,) = [case for case in UPSTREAM_CASES if case.name == "U04-lawful-until-close"]
+    (answer,) = lawful.upstream_answers
+    cut = replace(
+        below(lawful, b"/stripped"),
+        verdicts=(parse_verdict("ONE ABORT"),),
+        upstream_answers=((*answer[:-1], Act.CUT),),
+        client_body=None,
+    )
+    play(cut, https_target)
