@@ -17,8 +17,8 @@ from tests.kit.wait import wait_for
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_HERE = Path(__file__).parent
-_MODULES = Path(sys.prefix) / "providers"
+HERE = Path(__file__).parent
+MODULES = Path(sys.prefix) / "providers"
 #: The audience of its tokens.
 AUDIENCE = "urn:promgate"
 CLIENT, SECRET = "agent", "agent-secret"
@@ -31,10 +31,10 @@ class _Provider(Process):
         self.port = free_port()
         self.base = f"http://127.0.0.1:{self.port}"
         super().__init__(
-            ["node", str(_HERE / script)],
+            ["node", str(HERE / script)],
             directory / f"{script}.log",
             lambda: answers_ok(f"{self.base}/.well-known/openid-configuration"),
-            env={**os.environ, "PROVIDER_MODULES": str(_MODULES), "PORT": str(self.port), **environment},
+            env={**os.environ, "PROVIDER_MODULES": str(MODULES), "PORT": str(self.port), **environment},
         )
 
     def grant(self, client: str = CLIENT, secret: str = SECRET, **form: str) -> str:

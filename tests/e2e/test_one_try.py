@@ -1,4 +1,4 @@
-"""A sender that tries nothing twice: through the overlap of a rotation it loses nothing, and it has no other net."""
+"""Senders that try nothing twice: through the overlap of a rotation they lose nothing, and they have no other net."""
 
 from __future__ import annotations
 
@@ -6,19 +6,25 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.kit.applications import SERIES, Application, npm_application, otel_application
 from tests.kit.counter import losses, stored, wait_stored
-from tests.kit.otel import SERIES, OtelApplication
 from tests.kit.prometheus import Receiver
 from tests.kit.promgate import Promgate, deliver, token_id, write_route
 from tests.kit.wait import wait_for
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 pytestmark = pytest.mark.real
 
 
-def test_an_application_of_opentelemetry_goes_through_a_rotation_and_loses_what_is_held(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("start", "agent"), [(otel_application, "python-requests"), (npm_application, "node")], ids=["opentelemetry", "npm"]
+)
+def test_an_application_goes_through_a_rotation_and_loses_what_is_held(
+    tmp_path: Path, start: Callable[..., Application], agent: str
+) -> None:
     token_file = tmp_path / "token"
     with Receiver(tmp_path / "receiver") as receiver:
         config = {
@@ -30,9 +36,7 @@ def test_an_application_of_opentelemetry_goes_through_a_rotation_and_loses_what_
         deliver(first, token_file)
         with (
             promgate,
-            OtelApplication(
-                tmp_path / "app", url=promgate.write_url, token_file=token_file, ca_file=promgate.ca_file
-            ) as app,
+            start(tmp_path / "app", url=promgate.write_url, token_file=token_file, ca_file=promgate.ca_file) as app,
         ):
             wait_stored(receiver, 3, SERIES)
             second = promgate.token("rotate", "app")
@@ -50,4 +54,4 @@ def test_an_application_of_opentelemetry_goes_through_a_rotation_and_loses_what_
             wait_for(lambda: stored(receiver, SERIES)[-1] > held, "a delivery after it")
             assert held in losses(receiver, SERIES), "it is not tried again: the overlap must be long enough"
             assert {line["status"] for line in promgate.requests() if line["token"]} == {204, 503}
-            assert {line["agent"].split("/")[0] for line in promgate.requests() if line["token"]} == {"python-requests"}
+            assert {line["agent"].split("/")[0] for line in promgate.requests() if line["token"]} == {agent}
