@@ -52,7 +52,7 @@ from proxy.relay.revoked import end_revoked, end_sessions
 from proxy.relay.standing import keep_judging
 from proxy.relay.upstream_files import follow
 from proxy.reload import Reload
-from proxy.stores.nudge import serve_nudges, socket_beside
+from proxy.stores.nudge import serve_nudges
 from proxy.stores.sqlite import SqliteStore, open_store
 from proxy.stores.watch import StoreWatch
 from proxy.tokens.lifecycle import summarize_all
@@ -234,9 +234,8 @@ class App:
         grace_s = self._loaded.snapshot.token_rules.retry_grace_s
         await asyncio.to_thread(look_back, store, self._memory.book, ledger.tally, self._clock.now(), grace_s)
         in_background(stack, ledger.writer.run())
-        server = await serve_nudges(socket_beside(path), watch.sync, partial(ledger.flush, observers), self._clock.now)
-        if server is not None:
-            stack.callback(server.close)
+        server = await serve_nudges(path, watch.sync, partial(ledger.flush, observers), self._clock.now)
+        stack.callback(server.close)
         return watch, store
 
     def _load_certificates(self) -> tuple[Certificates, ServerContext] | None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _KINDS = ("file", "command", "webhook")
 #: What SQLite and promgate keep beside the store.
-_BESIDE_STORE = ("", "-wal", "-shm", "-journal", ".sock")
+_BESIDE_STORE = ("", "-wal", "-shm", "-journal")
 
 
 class ClientTlsOf(Section):

@@ -20,7 +20,7 @@ class LedgerOf:
     """The ledger beside a store. A server may not have begun one yet: then a StoreError says so."""
 
     def __init__(self, store: Path, flush: Callable[[], bool]) -> None:
-        """`flush` has the server write all that it saw; False if no server runs, StoreError if it could not."""
+        """`flush` has each server write all that it saw; False if none runs, StoreError if one could not."""
         self._store = store
         self._flush = flush
 

@@ -19,6 +19,7 @@ from proxy.desk.restored import Restored
 from proxy.desk.rounds import Rounds
 from proxy.observe import metrics
 from proxy.observe.metrics import Sample
+from proxy.stores.nudge import ask_for_ledger
 from proxy.tokens.ports import BY_SCHEDULE, StoreError
 
 if TYPE_CHECKING:
@@ -118,7 +119,9 @@ class ServerDesk:
         return self._on_loop(self._sync(generation), "take the change")
 
     def _flush(self) -> bool:
+        """And whatever another server on the store has seen: it is asked as a command would ask it."""
         self._on_loop(self._flushed(), "write its ledger")
+        ask_for_ledger(self._store.path)
         return True
 
     def _on_loop(self, work: Coroutine[Any, Any, _T], what: str) -> _T:

@@ -1,6 +1,7 @@
-"""How a command waits for the running server: until it uses a change of the store, or has written its ledger.
+"""How a command waits for the running servers: until they use a change of the store, or have written the ledger.
 
-Beside `X.db` the server listens on the unix socket `X.db.sock`, mode 0600. One line each way:
+Beside `X.db` each server listens on a unix socket of its own, `X.db.sock-RANDOM`, mode 0600: there may be two, in a
+rolling restart. A command asks all of them at once, and is told no more than all of them say. One line each way:
 
     applied? N      have you applied generation N, or a later one? Read the store before you answer.
     applied M       the generation in use now
@@ -10,26 +11,25 @@ Beside `X.db` the server listens on the unix socket `X.db.sock`, mode 0600. One 
     time T          unix seconds
     failed WHY      the store could not be read, and what was known before is in use; or the ledger could not be written
 
-A second server may run on the same store (a rolling restart): the first keeps the socket, and the second learns of
-changes by its poll alone, within its poll interval. The next server to start takes over the socket of one that is gone.
+The socket of a server that is gone refuses; the next server to start removes it.
 """
 
 from __future__ import annotations
 
-import errno
 import fcntl
+import glob
 import os
 import socket
-from contextlib import closing, contextmanager, suppress
-from pathlib import Path
+from contextlib import ExitStack, closing, contextmanager, suppress
 from stat import S_ISSOCK
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from proxy.tokens.ports import StoreError
 
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Awaitable, Callable, Iterator
+    from pathlib import Path
 
 _MAX_LINE = 1024
 #: Less than the client's patience, so that it hears why.
@@ -38,27 +38,32 @@ _ANSWER_TIMEOUT_S = 4.0
 _SUN_PATH = 108
 
 
-def socket_beside(store: Path) -> Path:
-    """Where the server of a store listens."""
-    return store.with_name(store.name + ".sock")
+class NudgeServer(NamedTuple):
+    """Answers until `close`, which takes the socket away."""
+
+    path: Path
+    server: asyncio.Server
+
+    def close(self) -> None:
+        self.server.close()
+        self.path.unlink(missing_ok=True)
 
 
 async def serve_nudges(
-    path: Path,
+    store: Path,
     applied: Callable[[int], Awaitable[int]],
     flushed: Callable[[], Awaitable[None]] | None = None,
     clock: Callable[[], float] | None = None,
-) -> asyncio.Server | None:
-    """Answer nudges on the socket `path`; None if another living server does so already. Raises StoreError.
+) -> NudgeServer:
+    """Answer nudges about `store`. Raises StoreError.
 
     `applied(N)` makes sure that generation N is in use and returns the one that is (`StoreWatch.sync`); `flushed()`
     brings the ledger up to date. Either may raise StoreError. `clock` is that of the deadlines.
     """
     import asyncio  # noqa: PLC0415 - 60 ms that a token command need not pay
 
-    listening = _listen(path)
-    if listening is None:
-        return None
+    path = store.with_name(f"{store.name}.sock-{os.urandom(4).hex()}")
+    listening = _listen(store, path)
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with closing(writer), suppress(ConnectionError):
@@ -69,61 +74,106 @@ async def serve_nudges(
                 reply = f"failed the store did not answer within {_ANSWER_TIMEOUT_S:.0f} s"
             writer.write(f"{reply}\n".encode())
 
-    return await asyncio.start_unix_server(answer, sock=listening, limit=_MAX_LINE)
+    return NudgeServer(path, await asyncio.start_unix_server(answer, sock=listening, limit=_MAX_LINE))
 
 
-def nudge(path: Path, generation: int, timeout_s: float = 5.0) -> int | None:
-    """The generation that the server on `path` uses once it has seen `generation`; None if no server is there.
+def nudge(store: Path, generation: int, timeout_s: float = 5.0) -> int | None:
+    """The generation that every server on `store` uses once it has seen `generation`; None if no server is there.
 
-    Raises StoreError if there is one, and it cannot say so in time.
+    Raises StoreError if one is there that cannot say so in time; the others have been told all the same.
     """
-    answer = _ask(path, f"applied? {generation}", timeout_s)
-    if answer is None:
-        return None
-    word, rest = answer
-    if word == "applied" and rest.isdecimal():
-        return int(rest)
-    raise StoreError(f"{path}: the server there could not take the change: {rest or 'it closed the connection'}")
+    applied = []
+    for path, answer in _ask_all(store, f"applied? {generation}", timeout_s):
+        word, rest = _believed(answer)
+        if word != "applied" or not rest.isdecimal():
+            why = rest or "it closed the connection"
+            raise StoreError(f"{path}: the server there could not take the change: {why}")
+        applied.append(int(rest))
+    return min(applied, default=None)
 
 
-def ask_for_ledger(path: Path, timeout_s: float = 5.0) -> bool:
-    """Have the server on `path` write its ledger; False if no server is there. Raises StoreError if it could not."""
-    answer = _ask(path, "flushed?", timeout_s)
-    if answer is None:
-        return False
-    word, rest = answer
-    if word != "flushed":
-        raise StoreError(rest or f"{path}: the server there closed the connection")
-    return True
+def ask_for_ledger(store: Path, timeout_s: float = 5.0) -> bool:
+    """Have every server on `store` write its ledger; False if no server is there. Raises StoreError if one cannot."""
+    answers = _ask_all(store, "flushed?", timeout_s)
+    for path, answer in answers:
+        word, rest = _believed(answer)
+        if word != "flushed":
+            raise StoreError(rest or f"{path}: the server there closed the connection")
+    return bool(answers)
 
 
-def ask_time(path: Path, timeout_s: float = 1.0) -> float | None:
-    """The unix time by which the server on `path` judges deadlines; None if there is none, or it does not say."""
+def ask_time(store: Path, timeout_s: float = 1.0) -> float | None:
+    """The unix time by which a server on `store` judges deadlines; None if there is none, or none says."""
+    for _, answer in _ask_all(store, "time?", timeout_s):
+        with suppress(StoreError, ValueError):
+            word, rest = _believed(answer)
+            if word == "time":
+                return float(rest)
+    return None
+
+
+Answer = tuple[str, str] | StoreError
+
+
+def _believed(answer: Answer) -> tuple[str, str]:
+    """The first word, and the rest; StoreError if there is no answer."""
+    if isinstance(answer, StoreError):
+        raise answer
+    return answer
+
+
+def _ask_all(store: Path, question: str, timeout_s: float) -> list[tuple[Path, Answer]]:
+    """What each living server answers. All have been asked before the first is waited for."""
+    with ExitStack() as stack:
+        waiting: list[tuple[Path, socket.socket | StoreError]] = []
+        for path in _sockets_beside(store):
+            peer = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+            peer.settimeout(timeout_s)
+            try:
+                with _short(path) as address:
+                    peer.connect(address)
+                peer.sendall(f"{question}\n".encode())
+            except OSError as error:
+                if not _is_gone(path, error):
+                    waiting.append((path, _cannot_ask(path, error, timeout_s)))
+            else:
+                waiting.append((path, peer))
+        told = [
+            (path, one if isinstance(one, StoreError) else _read(path, one, timeout_s)) for path, one in waiting
+        ]
+    return [(path, answer) for path, answer in told if answer is not None]
+
+
+def _read(path: Path, peer: socket.socket, timeout_s: float) -> Answer | None:
+    """None: it went without an answer, and is no server any more."""
     try:
-        answer = _ask(path, "time?", timeout_s)
-        return float(answer[1]) if answer is not None and answer[0] == "time" else None
-    except (StoreError, ValueError):
+        with peer.makefile("rb") as answer:
+            line = answer.readline(_MAX_LINE).decode(errors="replace")
+    except OSError as error:
+        return None if _is_gone(path, error) else _cannot_ask(path, error, timeout_s)
+    if not line and _is_gone(path, ConnectionResetError()):
         return None
-
-
-def _ask(path: Path, question: str, timeout_s: float) -> tuple[str, str] | None:
-    """The first word of the answer, and the rest; None if no server is there."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as peer:
-        peer.settimeout(timeout_s)
-        try:
-            with _short(path) as address:
-                peer.connect(address)
-            peer.sendall(f"{question}\n".encode())
-            with peer.makefile("rb") as answer:
-                line = answer.readline(_MAX_LINE).decode(errors="replace")
-        except (FileNotFoundError, ConnectionRefusedError):
-            return None
-        except TimeoutError as error:
-            raise StoreError(f"{path}: the server there did not answer within {timeout_s:.0f} s") from error
-        except OSError as error:
-            raise StoreError(f"{path}: cannot ask the server there: {error.strerror}") from error
     word, _, rest = line.strip().partition(" ")
     return word, rest
+
+
+def _is_gone(path: Path, error: OSError) -> bool:
+    """Whether nobody listens there any more: an answer that never came was none to wait for."""
+    if not isinstance(error, FileNotFoundError | ConnectionError):
+        return False
+    with _short(path) as address:
+        return not _is_alive(address)
+
+
+def _cannot_ask(path: Path, error: OSError, timeout_s: float) -> StoreError:
+    if isinstance(error, TimeoutError):
+        return StoreError(f"{path}: the server there did not answer within {timeout_s:.0f} s")
+    return StoreError(f"{path}: cannot ask the server there: {error.strerror}")
+
+
+def _sockets_beside(store: Path) -> list[Path]:
+    """Of living servers, and of dead ones."""
+    return sorted(store.parent.glob(f"{glob.escape(store.name)}.sock-*"))
 
 
 async def _reply_to(
@@ -149,19 +199,18 @@ async def _reply_to(
         return "failed " + " ".join(str(error).split())[: _MAX_LINE // 2]
 
 
-def _listen(path: Path) -> socket.socket | None:
-    """A listening socket in the place of a dead one; None if a living one is there."""
+def _listen(store: Path, path: Path) -> socket.socket:
+    """A listening socket; those of servers that are gone are removed."""
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         # The mode of the file is that of the socket at bind: it is never open to others, not even for a moment.
         os.fchmod(listening.fileno(), 0o600)
         listening.setblocking(False)
-        with _alone_in(path.parent), _short(path) as address:
-            if _is_alive(address):
-                listening.close()
-                return None
-            _remove_dead(Path(address))
-            listening.bind(address)
+        with _alone_in(store.parent):  # or another server that starts would find ours bound and not listening: dead
+            for other in _sockets_beside(store):
+                _remove_if_dead(other)
+            with _short(path) as address:
+                listening.bind(address)
             listening.listen(16)
     except OSError as error:
         listening.close()
@@ -170,6 +219,12 @@ def _listen(path: Path) -> socket.socket | None:
         listening.close()
         raise
     return listening
+
+
+def _remove_if_dead(path: Path) -> None:
+    with suppress(FileNotFoundError), _short(path) as address:
+        if S_ISSOCK(path.lstat().st_mode) and not _is_alive(address):
+            path.unlink()
 
 
 def _is_alive(address: str) -> bool:
@@ -184,16 +239,9 @@ def _is_alive(address: str) -> bool:
     return True
 
 
-def _remove_dead(address: Path) -> None:
-    with suppress(FileNotFoundError):
-        if not S_ISSOCK(address.lstat().st_mode):
-            raise FileExistsError(errno.EEXIST, "something that is no socket is in its place")
-        address.unlink()
-
-
 @contextmanager
 def _alone_in(directory: Path) -> Iterator[None]:
-    """Two servers that start at once must not both find the socket dead."""
+    """Servers that start at once take turns."""
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)

@@ -21,7 +21,7 @@ from proxy.cli.token import act
 from proxy.desk.desk import Desk
 from proxy.gate.snapshot import TokenRules
 from proxy.stores.memory import MemoryStore
-from proxy.stores.nudge import serve_nudges, socket_beside
+from proxy.stores.nudge import serve_nudges
 from proxy.stores.sqlite import open_store
 from proxy.stores.watch import StoreWatch
 from proxy.tokens.book import TokenBook
@@ -383,7 +383,7 @@ def test_a_running_server_uses_the_token_when_it_is_printed(config):
         with closing(open_store(path)) as store:
             watch = StoreWatch(store, book, poll_s=HOUR)
             await watch.start()
-            server = await serve_nudges(socket_beside(path), watch.sync)
+            server = await serve_nudges(path, watch.sync)
             created = await asyncio.to_thread(promgate, config, "create", "prom")
             assert book.find(digest(created.stdout.strip().encode())).name == "prom"
             revoked = await asyncio.to_thread(promgate, config, "revoke", "prom")
@@ -406,7 +406,7 @@ def test_a_command_goes_by_the_clock_of_the_running_server(config):
         with closing(open_store(path)) as store:
             watch = StoreWatch(store, TokenBook(), poll_s=HOUR)
             await watch.start()
-            server = await serve_nudges(socket_beside(path), watch.sync, clock=lambda: time.time() - HOUR)
+            server = await serve_nudges(path, watch.sync, clock=lambda: time.time() - HOUR)
             assert (await asyncio.to_thread(promgate, config, "create", "prom")).returncode == 0
             assert (await asyncio.to_thread(promgate, config, "rotate", "prom")).returncode == 0
             server.close()

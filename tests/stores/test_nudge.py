@@ -4,17 +4,23 @@ import asyncio
 import os
 import socket
 import threading
+from functools import partial
 
 import pytest
 
-from proxy.stores.nudge import ask_for_ledger, nudge, serve_nudges, socket_beside
+from proxy.stores.nudge import ask_for_ledger, ask_time, nudge, serve_nudges
 from proxy.tokens.ports import StoreError
 from tests.stores.loops import on_both_loops, run
 
 
 @pytest.fixture
 def path(tmp_path):
-    return socket_beside(tmp_path / "promgate.db")
+    """Of the store."""
+    return tmp_path / "promgate.db"
+
+
+def sockets(path):
+    return sorted(path.parent.glob(f"{path.name}.sock-*"))
 
 
 class Applier:
@@ -27,17 +33,16 @@ class Applier:
 
     async def __call__(self, generation):
         self.asked.append(generation)
+        await self.flush()
+        return generation - self.lag
+
+    async def flush(self):
         if self.failure is not None:
             raise self.failure
-        return generation - self.lag
 
 
 async def ask(path, generation, **how):
     return await asyncio.to_thread(nudge, path, generation, **how)
-
-
-def test_the_socket_stands_beside_the_store(tmp_path):
-    assert socket_beside(tmp_path / "x.db") == tmp_path / "x.db.sock"
 
 
 @on_both_loops
@@ -47,22 +52,26 @@ def test_the_answer_is_what_is_applied(loop, path):
         server = await serve_nudges(path, applier)
         assert [await ask(path, 7), await ask(path, 8)] == [7, 8]
         assert applier.asked == [7, 8]
-        assert path.stat().st_mode & 0o777 == 0o600
+        assert sockets(path) == [server.path]
+        assert server.path.stat().st_mode & 0o777 == 0o600
         server.close()
+        assert sockets(path) == []
+        assert await ask(path, 9) is None
 
     run(loop, main)
 
 
 def test_the_socket_is_ours_alone_whatever_the_umask(path):
     async def main():
-        (await serve_nudges(path, Applier())).close()
+        server = await serve_nudges(path, Applier())
+        assert server.path.stat().st_mode & 0o777 == 0o600
+        server.close()
 
     umask = os.umask(0)
     try:
         asyncio.run(main())
     finally:
         os.umask(umask)
-    assert path.stat().st_mode & 0o777 == 0o600
 
 
 def test_no_server_is_no_error(path):
@@ -70,15 +79,22 @@ def test_no_server_is_no_error(path):
     assert nudge(path.parent / "nowhere" / "x.sock", 1) is None
 
 
-@on_both_loops
-def test_a_dead_socket_is_no_server_and_is_taken_over(loop, path):
+def dead_socket(path):
+    dead_path = path.with_name(path.name + ".sock-dead")
     with socket.socket(socket.AF_UNIX) as dead:
-        dead.bind(str(path))
+        dead.bind(str(dead_path))
         dead.listen()
+    return dead_path
+
+
+@on_both_loops
+def test_a_dead_socket_is_no_server_and_the_next_server_removes_it(loop, path):
+    dead_socket(path)
     assert nudge(path, 1) is None
 
     async def main():
         server = await serve_nudges(path, Applier())
+        assert sockets(path) == [server.path]
         assert await ask(path, 3) == 3
         server.close()
 
@@ -86,55 +102,91 @@ def test_a_dead_socket_is_no_server_and_is_taken_over(loop, path):
 
 
 @on_both_loops
-def test_a_second_server_leaves_the_socket_to_the_first(loop, path):
+def test_in_a_rolling_restart_both_servers_are_asked_and_whoever_is_left_goes_on(loop, path):
     async def main():
-        first, second = Applier(), Applier()
-        server = await serve_nudges(path, first)
-        assert await serve_nudges(path, second) is None
-        assert await ask(path, 3) == 3
-        assert (first.asked, second.asked) == ([3], [])
-        server.close()
-        await server.wait_closed()
-        successor = await serve_nudges(path, second)
-        assert await ask(path, 4) == 4
-        assert second.asked == [4]
-        successor.close()
+        first, second, flushed = Applier(), Applier(lag=1), []
+
+        async def flush(which):
+            flushed.append(which)
+
+        old = await serve_nudges(path, first, partial(flush, "old"), lambda: 50.0)
+        new = await serve_nudges(path, second, partial(flush, "new"), lambda: 50.0)
+        assert await ask(path, 3) == 2, "what all of them use"
+        assert (first.asked, second.asked) == ([3], [3])
+        assert await asyncio.to_thread(ask_for_ledger, path) is True
+        assert sorted(flushed) == ["new", "old"]
+        assert await asyncio.to_thread(ask_time, path) == 50.0
+        old.close()
+        assert await ask(path, 4) == 3
+        assert (first.asked, second.asked) == ([3], [3, 4])
+        new.close()
 
     run(loop, main)
 
 
-def test_of_servers_that_start_at_once_one_has_the_socket(path):
-    """Each finds a dead socket; only the lock keeps them from removing each other's living one."""
-    with socket.socket(socket.AF_UNIX) as dead:
-        dead.bind(str(path))
-    results = []
+@on_both_loops
+@pytest.mark.parametrize("failing", [0, 1])
+def test_one_that_cannot_tell_is_not_covered_by_the_other_which_is_told_all_the_same(loop, path, failing):
+    async def main():
+        appliers = [Applier(), Applier()]
+        servers = [await serve_nudges(path, applier, applier.flush) for applier in appliers]
+        appliers[failing].failure = StoreError("the disk failed")
+        with pytest.raises(StoreError, match="could not take the change: the disk failed"):
+            await ask(path, 5)
+        assert [applier.asked for applier in appliers] == [[5], [5]]
+        with pytest.raises(StoreError, match="the disk failed"):
+            await asyncio.to_thread(ask_for_ledger, path)
+        for server in servers:
+            server.close()
+
+    run(loop, main)
+
+
+def test_a_server_that_goes_instead_of_answering_is_none(path):
+    dying = path.with_name(path.name + ".sock-dying")
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(str(dying))
+    listening.listen()
+
+    def go():
+        peer, _ = listening.accept()
+        listening.close()
+        peer.close()
+
+    thread = threading.Thread(target=go)
+    thread.start()
+    assert nudge(path, 1) is None
+    thread.join()
+
+
+def test_servers_that_start_at_once_leave_each_other_alone(path):
+    """Each finds a dead socket, and the others' between bind and listen: only the lock keeps it from removing those."""
+    dead_socket(path)
+    living = []
     gate, end = threading.Barrier(4), threading.Event()
 
     def serve():
         async def main():
             gate.wait()
-            try:
-                server = await serve_nudges(path, Applier())
-            except StoreError as error:
-                results.append(str(error))
-                return
-            results.append(server is not None)
+            server = await serve_nudges(path, Applier())
+            living.append(server.path)
             await asyncio.to_thread(end.wait)
-            if server is not None:
-                await ask(path, 1)  # answered after the others' looks at the socket, which came before it
-                server.close()
+            assert await ask(path, 1) == 1  # answered after the others' looks at the socket, which came before it
+            await asyncio.to_thread(gate.wait)
+            server.close()
 
         asyncio.run(main())
 
     threads = [threading.Thread(target=serve) for _ in range(4)]
     for thread in threads:
         thread.start()
-    while len(results) < 4:
+    while len(living) < 4:
         end.wait(0.005)
+    there = sockets(path)
     end.set()
     for thread in threads:
         thread.join()
-    assert sorted(results, key=str) == [False, False, False, True]
+    assert there == sorted(living)
 
 
 @on_both_loops
@@ -142,37 +194,39 @@ def test_of_servers_that_start_at_once_one_has_the_socket(path):
 def test_a_long_path_is_no_matter(loop, tmp_path, directory):
     deep = tmp_path / ("d" * directory)
     deep.mkdir()
-    path = socket_beside(deep / "promgate.db")
+    path = deep / "promgate.db"
 
     async def main():
-        server = await serve_nudges(path, Applier())
-        assert path.is_socket()
+        server, other = await serve_nudges(path, Applier()), await serve_nudges(path, Applier())
+        assert sockets(path) == sorted([server.path, other.path])
         assert await ask(path, 5) == 5
-        assert await serve_nudges(path, Applier()) is None
+        other.close()
         server.close()
+        assert sockets(path) == []
 
     run(loop, main)
 
 
 def test_a_name_too_long_for_any_socket_is_named(tmp_path):
-    path = socket_beside(tmp_path / ("x" * 120 + ".db"))
     with pytest.raises(StoreError, match="too long for a unix socket"):
-        asyncio.run(serve_nudges(path, Applier()))
-    with pytest.raises(StoreError, match="too long for a unix socket"):
-        nudge(path, 1)
+        asyncio.run(serve_nudges(tmp_path / ("x" * 120 + ".db"), Applier()))
 
 
 @pytest.mark.parametrize("what", ["file", "directory"])
 def test_what_is_no_socket_is_not_removed(path, what):
-    path.write_text("precious") if what == "file" else path.mkdir()
-    with pytest.raises(StoreError, match="no socket"):
-        asyncio.run(serve_nudges(path, Applier()))
-    assert path.exists()
+    other = path.with_name(path.name + ".sock-other")
+    other.write_text("precious") if what == "file" else other.mkdir()
+
+    async def main():
+        (await serve_nudges(path, Applier())).close()
+
+    asyncio.run(main())
+    assert other.exists()
 
 
 def test_a_directory_that_is_gone_is_named(tmp_path):
-    with pytest.raises(StoreError, match=r"gone/x\.sock: cannot listen"):
-        asyncio.run(serve_nudges(tmp_path / "gone" / "x.sock", Applier()))
+    with pytest.raises(StoreError, match=r"gone/x\.db\.sock-\w+: cannot listen"):
+        asyncio.run(serve_nudges(tmp_path / "gone" / "x.db", Applier()))
 
 
 @on_both_loops
@@ -227,7 +281,7 @@ def test_nonsense_is_answered_and_the_server_lives(loop, path, line):
     async def main():
         applier = Applier()
         server = await serve_nudges(path, applier)
-        reader, writer = await asyncio.open_unix_connection(str(path))
+        reader, writer = await asyncio.open_unix_connection(str(server.path))
         writer.write(line)
         writer.write_eof()
         assert await reader.read() == b"failed not understood\n"
@@ -244,7 +298,7 @@ def test_nonsense_is_answered_and_the_server_lives(loop, path, line):
 )
 def test_a_stranger_on_the_socket_is_not_believed(path, answer):
     with socket.socket(socket.AF_UNIX) as stranger:
-        stranger.bind(str(path))
+        stranger.bind(str(path.with_name(path.name + ".sock-stranger")))
         stranger.listen()
 
         def serve():

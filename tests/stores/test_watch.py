@@ -11,7 +11,7 @@ import pytest
 
 from proxy.stores import watch as watch_module
 from proxy.stores.memory import MemoryStore
-from proxy.stores.nudge import nudge, serve_nudges, socket_beside
+from proxy.stores.nudge import nudge, serve_nudges
 from proxy.stores.sqlite import open_store
 from proxy.stores.watch import StoreWatch
 from proxy.tokens import lifecycle
@@ -487,9 +487,9 @@ def test_with_sqlite_and_the_nudge_a_change_is_in_use_when_the_command_has_its_a
     async def main():
         with closing(open_store(path)) as served, closing(open_store(path)) as command:
             async with watching(served, book) as watch:
-                server = await serve_nudges(socket_beside(path), watch.sync)
+                server = await serve_nudges(path, watch.sync)
                 generation = committed(command, "a")
-                assert await asyncio.to_thread(nudge, socket_beside(path), generation) == generation
+                assert await asyncio.to_thread(nudge, path, generation) == generation
                 (token,) = book.tokens.values()
                 assert state_at(token, 0.0) is TokenState.CURRENT
                 server.close()

@@ -1,6 +1,6 @@
 """`promgate token ...`: one file per command, each with `add_arguments(parser)` and `act(args, desk) -> exit code`.
 
-Works on the store itself, with the server up or down: the change is committed, the server, if one runs, is asked to use
+Works on the store itself, with the server up or down: the change is committed, each server that runs is asked to use
 it, and only then is the new token delivered, or printed, alone on stdout, for the only time.
 """
 
@@ -19,7 +19,7 @@ from proxy.delivery.sinks import prover_of, sinks_of
 from proxy.desk.desk import Desk
 from proxy.desk.ledger_of import LedgerOf
 from proxy.desk.owner import is_gone, name_of_this_process
-from proxy.stores.nudge import ask_for_ledger, ask_time, nudge, socket_beside
+from proxy.stores.nudge import ask_for_ledger, ask_time, nudge
 from proxy.tokens.ports import StoreError
 
 if TYPE_CHECKING:
@@ -84,21 +84,21 @@ def act(args: argparse.Namespace, desk: Desk) -> int:
 
 def desk_of(loaded: Loaded, store: SqliteStore, action: str) -> Desk:
     """The use cases on this store, from a command of their own."""
-    socket, rules = socket_beside(store.path), loaded.snapshot.token_rules
+    rules = loaded.snapshot.token_rules
     trail = open_trail(loaded.settings.audit, store.path)
     audit = None if trail is None else Operation(trail, asked_here(action))
     return Desk(
         store=store if audit is None else audit.watch(store),
         rules=rules,
         # The server judges the deadlines that we set: a clock that was set since it started must not come between us.
-        clock=Clock(ask_time(socket)).now,
+        clock=Clock(ask_time(store.path)).now,
         random=os.urandom,
-        apply=lambda generation: nudge(socket, generation),
+        apply=lambda generation: nudge(store.path, generation),
         owner=name_of_this_process(),
         is_gone=is_gone,
         sinks=lambda name: sinks_of(rules, name),
         prover=lambda _: prover_of(rules),
-        sightings=LedgerOf(store.path, lambda: ask_for_ledger(socket)),
+        sightings=LedgerOf(store.path, lambda: ask_for_ledger(store.path)),
         audit=audit,
     )
 
