@@ -1,7 +1,7 @@
 """Where a store may stand: a directory and a file that others cannot read, on a disk of this machine.
 
-What we make is 0700 and 0600. What we find is refused if everybody may read or write it; group rights are
-taken, for a Kubernetes volume with fsGroup needs them.
+What we make is 0700 and 0600. What we find is refused if everybody may read the file, or write it or beside it; rights
+of a group that we are in are taken, for a Kubernetes volume with fsGroup needs them.
 """
 
 from __future__ import annotations
@@ -39,8 +39,33 @@ def make_directory(directory: Path) -> None:
         raise StoreError(f"{directory}: cannot be made: {error.strerror}; make it, or change tokens.store") from error
 
 
+def check_directory(directory: Path) -> None:
+    """Refuse a directory where others may put files: SQLite takes a log that lies beside the store for its own.
+
+    A sticky bit keeps them from taking ours away and not from that, so /tmp is no place either. sshd (StrictModes) and
+    PostgreSQL (its data directory) make no exception for it.
+    """
+    status = directory.stat()
+    if status.st_mode & stat.S_IWOTH:
+        raise StoreError(
+            f"{directory}: mode is {status.st_mode & 0o7777:04o}, every user of this machine may put files beside the "
+            f"store: `chmod o-w {directory}`, or keep it in a directory of its own"
+        )
+    if not _is_ours(status, status.st_uid):
+        raise StoreError(
+            f"{directory}: belongs to user {status.st_uid}, who may put files beside the store, and promgate runs as "
+            f"{os.geteuid()}: `chown {os.geteuid()} {directory}`"
+        )
+    if status.st_mode & stat.S_IWGRP and os.geteuid() != 0 and status.st_gid not in {os.getegid(), *os.getgroups()}:
+        raise StoreError(
+            f"{directory}: mode is {status.st_mode & 0o7777:04o}, group {status.st_gid}, in which promgate is not, may "
+            f"put files beside the store: `chmod g-w {directory}`"
+        )
+
+
 def check_modes(file: Path) -> None:
     """Refuse a store that others may change: the digests are safe to lose, the right to add one is not."""
+    check_directory(file.parent)
     status = file.stat()
     mode = status.st_mode
     if not stat.S_ISREG(mode):

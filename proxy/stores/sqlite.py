@@ -197,6 +197,7 @@ def _make(path: Path) -> None:
         # SQLite would replay it into the new file (https://www.sqlite.org/howtocorrupt.html 1.4).
         raise StoreError(f"{path}: is gone but {left.name} is there: restore both from a backup, or remove {left}")
     place.make_directory(path.parent)
+    place.check_directory(path.parent)
     place.check_file_system(path.parent)
     draft = path.with_name(f".{path.name}.new-{os.urandom(6).hex()}")
     os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))

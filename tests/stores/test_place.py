@@ -90,6 +90,39 @@ def test_the_mode_of_a_store(tmp_path, mode, taken):
             place.check_modes(file)
 
 
+@pytest.mark.parametrize(
+    ("owner", "group", "mode", "user", "advice"),
+    [
+        (1000, 1000, 0o700, 1000, ""),
+        (1000, 1000, 0o755, 1000, ""),
+        (1000, 1000, 0o775, 1000, ""),  # umask 002, and a group of one's own
+        (1000, 50, 0o775, 1000, "chmod g-w"),
+        (1000, 1000, 0o777, 1000, "chmod o-w"),
+        (0, 0, 0o1777, 1000, "chmod o-w"),  # /tmp
+        (0, 2000, 0o2775, 1000, ""),  # fsGroup
+        (0, 50, 0o2775, 1000, "chmod g-w"),
+        (0, 0, 0o755, 1000, ""),
+        (1001, 1001, 0o755, 1000, "chown 1000"),
+        (1001, 2000, 0o2770, 1000, ""),
+        (1000, 50, 0o770, 0, ""),  # root, on the store of a server
+        (1000, 1000, 0o777, 0, "chmod o-w"),
+    ],
+)
+def test_whoever_may_put_files_beside_the_store_must_be_one_of_us(
+    monkeypatch, tmp_path, owner, group, mode, user, advice
+):
+    told = os.stat_result((stat.S_IFDIR | mode, 1, 1, 1, owner, group, 0, 0, 0, 0))
+    monkeypatch.setattr(type(tmp_path), "stat", lambda *_, **__: told)
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    monkeypatch.setattr(os, "getegid", lambda: user)
+    monkeypatch.setattr(os, "getgroups", lambda: [user, 2000])
+    if not advice:
+        place.check_directory(tmp_path)
+    else:
+        with pytest.raises(StoreError, match=f"{tmp_path}: .*`{advice} {tmp_path}`"):
+            place.check_directory(tmp_path)
+
+
 def test_a_directory_is_no_store(tmp_path):
     with pytest.raises(StoreError, match="is not a file"):
         place.check_modes(tmp_path)
