@@ -25,6 +25,7 @@ from proxy.cli import add_config_file, say
 from proxy.config.read import ConfigError, load
 from proxy.stores.place import make_directory, sync_directory
 from proxy.stores.sqlite import open_store
+from proxy.stores.unmade import UnmadeStore
 from proxy.tokens.lifecycle import Refusal, create
 from proxy.tokens.ports import StoreError
 from proxy.tokens.secret import digest
@@ -145,7 +146,8 @@ def _make_password(state: Path) -> None:
 def _make_token(settings: Settings, name: str) -> None:
     assert settings.store is not None
     file = settings.store.parent / f"{name}.token"
-    with closing(open_store(settings.store)) as store:
+    is_first = not settings.store.exists()
+    with closing(UnmadeStore(settings.store) if is_first else open_store(settings.store)) as store:
         trail = open_trail(settings.audit, settings.store)
         watched = store if trail is None else Operation(trail, asked_here("init")).watch(store)
 

@@ -94,6 +94,12 @@ def test_a_first_start_makes_everything_and_prints_no_secret(init_in, place, cap
     assert main(["check", f"--config.file={place / 'promgate.yml'}"]) == 0
 
 
+def test_a_name_that_is_none_leaves_no_store(place, capsys):
+    assert main(["init", f"--config.file={place / 'promgate.yml'}", "--write-token=a b"]) == 1
+    assert "not a name" in capsys.readouterr().err
+    assert not (place / "state" / "promgate.db").exists()
+
+
 def test_a_second_start_changes_and_says_nothing(init_in, place, capsys):
     init_in()
     before = contents(place)

@@ -337,6 +337,18 @@ def test_only_create_makes_a_store(config, capsys, action):
     assert not (config.parent / "state").exists()
 
 
+@pytest.mark.parametrize(
+    ("words", "why"), [(["a b"], "not a name"), (["prom", "--expires=36600d"], "100 years"), (["prom"], "audit")]
+)
+def test_a_create_that_is_refused_makes_no_store(config, capsys, words, why):
+    if why == "audit":
+        (config.parent / "taken").write_text("")
+        config.write_text(config.read_text() + "audit: {file: taken/audit.jsonl}\n")
+    assert main(["token", "create", *words, f"--config.file={config}"]) == 1
+    assert why in capsys.readouterr().err
+    assert not (config.parent / "state" / "promgate.db").exists()
+
+
 def test_a_bad_config_is_named_with_its_line(config, capsys):
     config.write_text(config.read_text().replace("overlap_period: 1h", "overlap_period: soon"))
     assert main(["token", "list", f"--config.file={config}"]) == 1

@@ -10,7 +10,8 @@ import pytest
 from proxy.stores import place
 from proxy.stores.place import NetworkFileSystem
 from proxy.stores.sqlite import open_store
-from proxy.tokens.ports import StoreError
+from proxy.stores.unmade import UnmadeStore
+from proxy.tokens.ports import Change, Conflict, StoreError
 from tests.tokens.play import after, committed, create, rotate
 
 
@@ -59,6 +60,29 @@ def test_a_missing_store_is_made_only_where_asked(path):
     with pytest.raises(StoreError, match=r"promgate\.db: no token store is there.*token create"):
         open_store(path, make=False)
     assert not path.parent.exists()
+
+
+def test_a_promised_store_is_empty_and_is_made_by_its_first_change(path):
+    with closing(UnmadeStore(path)) as promised:
+        assert (promised.changes_since(0).tokens, promised.named("prom"), promised.story("prom").tokens) == ((), (), ())
+        with pytest.raises(Conflict):
+            promised._store.commit(Change("prom", after(create("prom")), ()))
+        assert not path.parent.exists()
+        assert committed(promised, "prom") == 1
+        with closing(open_store(path, make=False)) as store:
+            assert store.named("prom") == promised.named("prom") != ()
+            assert store.changes_since(0).made_at > 0.0
+            committed(store, "other")
+        assert promised.names() == ["other", "prom"]
+
+
+def test_a_promised_store_that_another_process_made_meanwhile_is_that_one(path):
+    with closing(UnmadeStore(path)) as promised:
+        issued = create("prom", promised.named("prom"))
+        with closing(open_store(path)) as store:
+            committed(store, "prom", now=5.0)
+        with pytest.raises(Conflict):
+            promised.commit(issued.change)
 
 
 def test_two_who_make_it_at_once_have_the_same(path):
@@ -177,6 +201,20 @@ def test_a_newer_schema_is_refused(filled):
 def test_a_store_open_to_everybody_is_refused(filled):
     filled.chmod(0o644)
     with pytest.raises(StoreError, match="chmod o-rwx"):
+        open_store(filled)
+
+
+def test_a_directory_open_to_everybody_is_refused_before_anything_is_made(path):
+    path.parent.mkdir()
+    path.parent.chmod(0o1777)
+    with pytest.raises(StoreError, match=f"{path.parent}: mode is 1777.*chmod o-w"):
+        open_store(path)
+    assert list(path.parent.iterdir()) == []
+
+
+def test_a_directory_that_was_opened_to_everybody_is_refused(filled):
+    filled.parent.chmod(0o777)
+    with pytest.raises(StoreError, match="chmod o-w"):
         open_store(filled)
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from proxy.config.read import Loaded
     from proxy.stores.sqlite import SqliteStore
+    from proxy.stores.unmade import UnmadeStore
 
 #: Command -> its line in `promgate token --help`.
 _COMMANDS = {
@@ -61,6 +62,7 @@ def run(args: argparse.Namespace) -> int:
     # Not paid for, and not needed, on a sender's machine.
     from proxy.config.read import ConfigError, load  # noqa: PLC0415
     from proxy.stores.sqlite import open_store  # noqa: PLC0415
+    from proxy.stores.unmade import UnmadeStore  # noqa: PLC0415
 
     try:
         loaded = load(Path(args.config_file), open_files=False)
@@ -68,7 +70,8 @@ def run(args: argparse.Namespace) -> int:
         if path is None:
             say(f"{args.config_file}: tokens.store is not set: there is no place to keep tokens")
             return 1
-        with closing(open_store(path, make=args.action == "create")) as store:
+        is_first = args.action == "create" and not path.exists()
+        with closing(UnmadeStore(path) if is_first else open_store(path, make=False)) as store:
             return act(args, desk_of(loaded, store, args.action))
     except ConfigError as error:
         say(error)
@@ -82,7 +85,7 @@ def act(args: argparse.Namespace, desk: Desk) -> int:
     return int(_module(args.action).act(args, desk))
 
 
-def desk_of(loaded: Loaded, store: SqliteStore, action: str) -> Desk:
+def desk_of(loaded: Loaded, store: SqliteStore | UnmadeStore, action: str) -> Desk:
     """The use cases on this store, from a command of their own."""
     rules = loaded.snapshot.token_rules
     trail = open_trail(loaded.settings.audit, store.path)
