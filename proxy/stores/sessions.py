@@ -1,29 +1,20 @@
 """People's sessions in a SQLite file of their own, beside the token store, so that a restart logs nobody out.
 
-It holds no id that would let anybody in (digests alone) and nothing of a provider that could be read (sealed). A power
-cut costs a minute of last sights, so it is written with synchronous=NORMAL.
+It holds no id that would let anybody in (digests alone) and nothing of a provider that could be read (sealed).
 """
 
 from __future__ import annotations
 
 import json
-import threading
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from proxy.gate.session import Session, SessionRecord
-from proxy.stores import place
-from proxy.stores.sqlite_file import connect, identity, told, transaction
-from proxy.tokens.ports import StoreError
+from proxy.stores.side_file import Format, SideFile
 
 if TYPE_CHECKING:
-    import sqlite3
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
-_APPLICATION_ID = 0x70677365  # "pgse"
-_SCHEMA_VERSION = 1
-_ADVICE = "move it away: people log in again"
 #: Whoever logs in has shown a password or was let in by a provider; even so there is an end to it.
 MAX_IN_ALL = 100_000
 
@@ -47,6 +38,13 @@ _SCHEMA = (
     "CREATE INDEX session_by_subject ON session (login, subject)",
     "CREATE INDEX session_by_seen ON session (seen_at)",
 )
+_FORMAT = Format(
+    what="file of sessions",
+    application_id=0x70677365,  # "pgse"
+    version=1,
+    schema=_SCHEMA,
+    advice="move it away: people log in again",
+)
 _SELECT = f"SELECT {_COLUMNS} FROM session"  # noqa: S608 - constants
 _PUT = f"INSERT OR REPLACE INTO session ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608 - constants
 _DROP_OLDEST = (
@@ -64,27 +62,17 @@ class SessionFile:
 
     def __init__(self, path: Path) -> None:
         """Begin one if there is none. StoreError: it cannot be opened, or is something else."""
-        self.path = path
-        self._lock = threading.Lock()
-        with told(path):
-            place.make_file(path)
-            place.check_modes(path)
-            self._db = connect(path, synchronous="NORMAL")
-            try:
-                self._file = identity(path)
-                self._check()
-            except BaseException:
-                self._db.close()
-                raise
+        self._file = SideFile(path, _FORMAT)
+        self.close = self._file.close
 
     def load(self, most: int) -> list[SessionRecord]:
         """Those that were seen last."""
-        with self._transaction("BEGIN") as db:
+        with self._file.transaction("BEGIN") as db:
             rows = db.execute(f"{_SELECT} ORDER BY seen_at DESC LIMIT ?", (most,)).fetchall()
         return [self._record(row) for row in rows]
 
     def find(self, digest: bytes) -> SessionRecord | None:
-        with self._transaction("BEGIN") as db:
+        with self._file.transaction("BEGIN") as db:
             row = db.execute(f"{_SELECT} WHERE digest = ?", (digest,)).fetchone()
         return None if row is None else self._record(row)
 
@@ -95,24 +83,24 @@ class SessionFile:
             s.digest, s.name, s.login, s.terms, s.began_at, json.dumps(s.granted), s.subject, s.provider_session,
             s.fresh_until, record.seen_at, record.sealed,
         )  # fmt: skip
-        with self._transaction("BEGIN IMMEDIATE") as db:
+        with self._file.transaction("BEGIN IMMEDIATE") as db:
             db.execute(_PUT, row)
 
     def touch(self, seen: Mapping[bytes, float]) -> None:
         """When each was seen last; of one that has ended nothing is kept."""
-        with self._transaction("BEGIN IMMEDIATE") as db:
+        with self._file.transaction("BEGIN IMMEDIATE") as db:
             db.executemany(
                 "UPDATE session SET seen_at = max(seen_at, ?) WHERE digest = ?",
                 [(at, digest) for digest, at in seen.items()],
             )
 
     def end(self, digests: Iterable[bytes]) -> None:
-        with self._transaction("BEGIN IMMEDIATE") as db:
+        with self._file.transaction("BEGIN IMMEDIATE") as db:
             db.executemany("DELETE FROM session WHERE digest = ?", [(digest,) for digest in digests])
 
     def find_by(self, login: str, subject: str, provider_session: str) -> list[bytes]:
         """Digests of a provider's sessions with this subject and this session of its own; one of these may be empty."""
-        with self._transaction("BEGIN") as db:
+        with self._file.transaction("BEGIN") as db:
             where = "login = ? AND (? = '' OR subject = ?)"
             rows = db.execute(f"{_SELECT} WHERE {where}", (login, subject, subject)).fetchall()
         found = [self._record(row).session for row in rows]
@@ -120,46 +108,18 @@ class SessionFile:
 
     def sweep(self, began_before: float, seen_before: float) -> None:
         """Let go of what began, or was seen last, before these times, and of the oldest of too many."""
-        with self._transaction("BEGIN IMMEDIATE") as db:
+        with self._file.transaction("BEGIN IMMEDIATE") as db:
             db.execute("DELETE FROM session WHERE began_at < ? OR seen_at < ?", (began_before, seen_before))
             db.execute(_DROP_OLDEST, (MAX_IN_ALL,))
-
-    def close(self) -> None:
-        with self._lock, told(self.path):
-            self._db.close()
-
-    def _check(self) -> None:
-        """Begin an empty file, refuse one that is something else."""
-        with self._transaction("BEGIN IMMEDIATE") as db:
-            (tables,) = db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-            if not tables:
-                db.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-                db.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
-                for statement in _SCHEMA:
-                    db.execute(statement)
-            (application,) = db.execute("PRAGMA application_id").fetchone()
-            (version,) = db.execute("PRAGMA user_version").fetchone()
-            (verdict,) = db.execute("PRAGMA quick_check(1)").fetchone()
-        if (application, version, verdict) != (_APPLICATION_ID, _SCHEMA_VERSION, "ok"):
-            raise StoreError(f"{self.path}: is damaged, or holds no sessions of this promgate: {_ADVICE}")
-        self._db.execute("PRAGMA journal_mode = WAL")
 
     def _record(self, row: tuple[Any, ...]) -> SessionRecord:
         digest, name, login, terms, began_at, granted, subject, provider_session, fresh_until, seen_at, sealed = row
         try:
             keys = tuple(map(str, json.loads(granted)))
         except (TypeError, ValueError):
-            raise StoreError(f"{self.path}: is damaged (what somebody was granted): {_ADVICE}") from None
+            raise self._file.damaged("what somebody was granted") from None
         session = Session(digest, name, login, terms, began_at, keys, subject, provider_session, fresh_until)
         return SessionRecord(session, seen_at, sealed)
-
-    @contextmanager
-    def _transaction(self, begin: str) -> Iterator[sqlite3.Connection]:
-        with self._lock, told(self.path):
-            if identity(self.path) != self._file:
-                raise StoreError(f"{self.path}: was removed or replaced while in use")
-            with transaction(self._db, begin):
-                yield self._db
 
 
 class SessionsInMemory:
