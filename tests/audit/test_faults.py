@@ -5,88 +5,38 @@ Whatever was changed is on record, nothing is changed that could not be recorded
 
 from __future__ import annotations
 
-import errno
 import os
-import shutil
 import signal
-import tempfile
 import time
-from contextlib import closing
-from pathlib import Path
 
 import pytest
-import yaml
 
 from proxy.audit.trail import Trail, head_beside
 from proxy.audit.verify import verify
-from proxy.stores.sqlite import open_store
 from proxy.tokens.ports import Change
 from proxy.tokens.token import ACCEPTED, state_at
 from proxy.tokens.told import tell_change
-from tests.kit.promgate import write_route
-from tests.stores.rig import KILL, TORN, Rig, build
-
-CONFIG = yaml.safe_dump(
-    {
-        "listen": ["127.0.0.1:9443"],
-        "tokens": {"store": "sqlite:///state/promgate.db"},
-        "audit": {"file": "state/audit.jsonl"},
-        "routes": [write_route("http://127.0.0.1:9090")],
-    }
-)
-FAULTS = {"kill": KILL, "torn": TORN, "ENOSPC": errno.ENOSPC, "EIO": errno.EIO, "EROFS": errno.EROFS}
-
-
-class Site:
-    """A directory whose state is put back before each run."""
-
-    def __init__(self, directory, library):
-        self.config = directory / "promgate.yml"
-        self.config.write_text(CONFIG)
-        self.state = directory / "state"
-        self.state.mkdir(mode=0o700)
-        self.saved = directory / "saved"
-        self.rig = Rig(library, self.state)
-        self.trail = Trail(self.state / "audit.jsonl", head_beside(self.state / "promgate.db"))
-
-    def run(self, *words, at=0, what=0):
-        return self.rig.run(["token", *words, f"--config.file={self.config}"], at, what)
-
-    def put_back(self):
-        for file in self.state.iterdir():
-            file.unlink()
-        for file in self.saved.iterdir():
-            # What is appended to goes on in the same file: its inode is part of what is known of it.
-            shutil.copy2(file, self.state)
-
-    def tokens(self):
-        with closing(open_store(self.state / "promgate.db", make=False)) as store:
-            return store.named("prom")
-
-    def recorded(self):
-        """What is said to have been changed, or was about to be."""
-        return {
-            (fact["what"], fact.get("token"))
-            for one in self.trail.newest(1000)
-            for fact in one.get("changes", [])
-        }
-
-
-@pytest.fixture(scope="module")
-def library(tmp_path_factory):
-    return build(tmp_path_factory.mktemp("rig"))
+from tests.kit.fault_site import fault_site
+from tests.kit.rig import FAULTS, KILL, TORN
 
 
 @pytest.fixture
-def site(library):
-    memory = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as directory:
-        made = Site(Path(directory), library)
+def site(rig_library):
+    with fault_site(rig_library, {"audit": {"file": "state/audit.jsonl"}}) as made:
         made.run("create", "prom")
         made.run("rotate", "prom")
-        shutil.copytree(made.state, made.saved)
+        made.save()
         yield made
-        made.rig.close()
+
+
+@pytest.fixture
+def trail(site):
+    return Trail(site.state / "audit.jsonl", head_beside(site.store))
+
+
+def recorded(trail):
+    """What is said to have been changed, or was about to be."""
+    return {(fact["what"], fact.get("token")) for one in trail.newest(1000) for fact in one.get("changes", [])}
 
 
 def what_differs(before, after):
@@ -96,8 +46,8 @@ def what_differs(before, after):
 
 @pytest.mark.parametrize("what", FAULTS.values(), ids=FAULTS)
 @pytest.mark.parametrize("command", ["rotate", "rollback", "revoke"])
-def test_nothing_is_changed_that_is_not_on_record(site, command, what):
-    before = site.tokens()
+def test_nothing_is_changed_that_is_not_on_record(site, trail, command, what):
+    before = site.tokens("prom")
     step = 1 if os.environ.get("PROMGATE_SOAK") else 7 if what == KILL else 12
     at = 1 + list(FAULTS.values()).index(what) * 5 % step
     struck = 0
@@ -107,9 +57,9 @@ def test_nothing_is_changed_that_is_not_on_record(site, command, what):
         if not ended.struck:
             break
         struck += 1
-        assert verify(site.trail).problems == [], (at, ended)
-        after = site.tokens()
-        assert what_differs(before, after) <= site.recorded(), (at, ended)
+        assert verify(trail).problems == [], (at, ended)
+        after = site.tokens("prom")
+        assert what_differs(before, after) <= recorded(trail), (at, ended)
         if what in (KILL, TORN):
             assert ended.code == -signal.SIGKILL
         else:
@@ -122,8 +72,8 @@ def test_nothing_is_changed_that_is_not_on_record(site, command, what):
         assert command == "revoke" or any(state_at(token, now) in ACCEPTED for token in after)
         # The next one goes on, on the same chain.
         assert site.run("revoke", "prom").code == (0 if any(token.revoked_at is None for token in after) else 1)
-        assert verify(site.trail).problems == []
+        assert verify(trail).problems == []
         at += step
     assert ended.code == 0, ended
     assert struck * step > 15, "the rig hardly struck"
-    assert what_differs(before, site.tokens()) <= site.recorded()
+    assert what_differs(before, site.tokens("prom")) <= recorded(trail)

@@ -19,7 +19,7 @@ from proxy.delivery.file import FileSink
 from proxy.tokens.ports import DeliveryError
 from proxy.tokens.targets import FileTarget
 from tests.delivery.play import parcel
-from tests.stores.rig import KILL, TORN, Rig, build
+from tests.kit.rig import FAULTS, KILL, TORN, Rig
 
 OLD = "the old token\n"
 NEW = parcel(1).secret.reveal() + "\n"
@@ -300,22 +300,17 @@ def test_what_another_delivery_is_at_work_on_is_left_alone(file, locked):
     assert file.read_text() == NEW
 
 
-@pytest.fixture(scope="module")
-def library(tmp_path_factory):
-    return build(tmp_path_factory.mktemp("rig"))
-
-
 @pytest.fixture
-def rig(library, file):
-    made = Rig(library, file.parent, "tests.delivery.deliver_once:main")
+def rig(rig_library, file):
+    made = Rig(rig_library, file.parent, "tests.delivery.deliver_once:main")
     yield made
     made.close()
 
 
-FAULTS = {"kill": KILL, "torn": TORN} | {name: getattr(errno, name) for name in ("ENOSPC", "EIO", "EROFS", "EDQUOT")}
+ON_DISK = FAULTS | {"EDQUOT": errno.EDQUOT}
 
 
-@pytest.mark.parametrize("what", FAULTS.values(), ids=FAULTS)
+@pytest.mark.parametrize("what", ON_DISK.values(), ids=ON_DISK)
 @pytest.mark.parametrize("there", [True, False], ids=["replaced", "new"])
 def test_a_death_or_a_fault_at_each_call_leaves_the_old_token_or_the_new(rig, file, what, there):
     at, contents = 1, set()

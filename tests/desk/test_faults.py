@@ -7,32 +7,26 @@ up ends it. `make soak` strikes every call with every fault; the common run take
 
 from __future__ import annotations
 
-import errno
 import itertools
 import os
 import shutil
 import signal
 import sqlite3
-import tempfile
 import time
 from contextlib import closing
-from pathlib import Path
 
 import pytest
-import yaml
 
 from proxy.audit.trail import Trail, head_beside
 from proxy.audit.verify import verify
 from proxy.stores.ledger import LedgerFile, ledger_beside
-from proxy.stores.sqlite import open_store
 from proxy.tokens.ledger import Sighting
 from proxy.tokens.secret import digest
 from proxy.tokens.token import ACCEPTED, TokenState, state_at
 from tests.desk.fetch_once import HOST
-from tests.kit.promgate import write_route
-from tests.stores.rig import KILL, TORN, Rig, build
+from tests.kit.fault_site import FaultSite, fault_directory
+from tests.kit.rig import FAULTS, KILL, TORN, Rig
 
-FAULTS = {"kill": KILL, "torn": TORN, "ENOSPC": errno.ENOSPC, "EIO": errno.EIO, "EROFS": errno.EROFS}
 #: Takes what it is given and puts it in place whole, as a program of an operator does.
 KEEP = 'cat > "$0.new" && mv "$0.new" "$0"'
 #: Every call by each fault, or one call of so many, by the faults in turn.
@@ -40,50 +34,26 @@ STRIDE, TURNS = (1, [[name] for name in FAULTS]) if os.environ.get("PROMGATE_SOA
 by_turns = pytest.mark.parametrize("turns", TURNS, ids="-".join)
 
 
-class Site:
-    """A directory whose state is put back before each run."""
+class Site(FaultSite):
+    """With an audit, and two senders that read their files."""
 
     def __init__(self, directory, library, tokens):
-        self.state = directory / "state"
-        self.state.mkdir(mode=0o700)
-        self.saved = directory / "saved"
-        self.config = directory / "promgate.yml"
-        self.store = self.state / "promgate.db"
+        state = directory / "state"
         #: What senders read, by the name of the file.
-        self.files = [self.state / "agent.token", self.state / "other.token"]
-        written = {
-            "listen": ["127.0.0.1:9443"],
-            "tokens": {"store": "sqlite:///state/promgate.db", **tokens(self)},
-            "audit": {"file": "state/audit.jsonl"},
-            "routes": [write_route("http://127.0.0.1:9090")],
-        }
-        self.config.write_text(yaml.safe_dump(written))
+        self.files = [state / "agent.token", state / "other.token"]
+        store = {"store": "sqlite:///state/promgate.db"}
+        super().__init__(
+            directory, library, {"tokens": store | tokens(self), "audit": {"file": "state/audit.jsonl"}}
+        )
         self.trail = Trail(self.state / "audit.jsonl", head_beside(self.store))
-        self.rig = Rig(library, self.state)
         self.fetching = Rig(library, self.state, "tests.desk.fetch_once:main")
 
     def close(self):
-        self.rig.close()
+        super().close()
         self.fetching.close()
-
-    def token(self, *words, at=0, what=0):
-        return self.rig.run(["token", *words, f"--config.file={self.config}"], at, what)
 
     def fetch(self, at=0, what=0):
         return self.fetching.run([str(self.config), str(self.files[0])], at, what)
-
-    def save(self):
-        shutil.copytree(self.state, self.saved)
-
-    def put_back(self):
-        for file in self.state.iterdir():
-            file.unlink()
-        for file in self.saved.iterdir():
-            shutil.copy2(file, self.state)
-
-    def story(self):
-        with closing(open_store(self.store, make=False)) as opened:
-            return opened.story("prom")
 
     def held(self):
         """The digest of what is in each sender's file that is there."""
@@ -100,19 +70,11 @@ def fetched(_):
     return {"senders": {"prom": "one"}}
 
 
-@pytest.fixture(scope="module")
-def library(tmp_path_factory):
-    return build(tmp_path_factory.mktemp("rig"))
-
-
 @pytest.fixture
-def site(library, request):
-    """In memory where there is such a place: it is the rig that fails here, and a real disk would only be slow."""
-    memory = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as directory:
-        made = Site(Path(directory), library, getattr(request, "param", delivered))
+def site(rig_library, request):
+    tokens = getattr(request, "param", delivered)
+    with fault_directory() as directory, closing(Site(directory, rig_library, tokens)) as made:
         yield made
-        made.close()
 
 
 def each_fault(site, act, turns):
@@ -147,18 +109,18 @@ def check(site):
     revoked = [token.digest for token in site.before if token.revoked_at is not None]
     assert all(states[one] is TokenState.REVOKED for one in revoked)
     assert [*states.values()].count(TokenState.CURRENT) <= 1
-    assert sum(rotation.is_open for rotation in site.story().rotations) <= 1
+    assert sum(rotation.is_open for rotation in site.story("prom").rotations) <= 1
 
 
 def states_of(site):
     now = time.time()
-    return {token.digest: state_at(token, now) for token in site.story().tokens}
+    return {token.digest: state_at(token, now) for token in site.story("prom").tokens}
 
 
 def take_up(site):
     """Whoever comes next ends the rotation that is open: all senders have the current token then, and none is left."""
-    for rotation in [one for one in site.story().rotations if one.is_open]:
-        again = site.token("rotate", "prom", "--id", rotation.id)
+    for rotation in [one for one in site.story("prom").rotations if one.is_open]:
+        again = site.run("rotate", "prom", "--id", rotation.id)
         assert again.code == 0, again
     states = states_of(site)
     assert {states[one] for one in site.held()} == {TokenState.CURRENT}
@@ -168,18 +130,18 @@ def take_up(site):
 
 def prepare(site):
     """A name that was rotated once, and whose first token was revoked."""
-    assert site.token("create", "prom").code == 0
-    assert site.token("rotate", "prom").code == 0
-    first = site.story().tokens[0]
-    assert site.token("revoke", "prom", "--id", first.id).code == 0
-    site.before = site.story().tokens
+    assert site.run("create", "prom").code == 0
+    assert site.run("rotate", "prom").code == 0
+    first = site.story("prom").tokens[0]
+    assert site.run("revoke", "prom", "--id", first.id).code == 0
+    site.before = site.story("prom").tokens
     site.save()
 
 
 @by_turns
 def test_a_sender_has_a_token_that_works_whenever_a_rotation_dies(site, turns):
     prepare(site)
-    for ended in each_fault(site, lambda **at: site.token("rotate", "prom", **at), turns):
+    for ended in each_fault(site, lambda **at: site.run("rotate", "prom", **at), turns):
         states = states_of(site)
         assert len(site.held()) == 2
         assert {states[one] for one in site.held()} <= ACCEPTED
@@ -192,13 +154,13 @@ def test_a_sender_has_a_token_that_works_whenever_a_rotation_dies(site, turns):
 @by_turns
 def test_what_a_first_delivery_left_is_accepted(site, turns):
     site.before = ()
-    assert site.token("create", "other").code == 0, "the store is there; how it is made is told elsewhere"
+    assert site.run("create", "other").code == 0, "the store is there; how it is made is told elsewhere"
     site.save()
-    for _ in each_fault(site, lambda **at: site.token("create", "prom", **at), turns):
+    for _ in each_fault(site, lambda **at: site.run("create", "prom", **at), turns):
         states = states_of(site)
         assert {states[one] for one in site.held()} <= ACCEPTED
         if not states:
-            assert site.token("create", "prom").code == 0
+            assert site.run("create", "prom").code == 0
         take_up(site)
 
 
@@ -207,8 +169,8 @@ def test_a_leaked_token_ends_and_its_senders_are_held_until_they_have_the_next(s
     """Either nothing has happened, or the leaked token is revoked for good, and held for whoever still sends it."""
     prepare(site)
     leaked = site.before[-1].digest
-    for ended in each_fault(site, lambda **at: site.token("revoke", "--digest", leaked.hex(), **at), turns):
-        story, states = site.story(), states_of(site)
+    for ended in each_fault(site, lambda **at: site.run("revoke", "--digest", leaked.hex(), **at), turns):
+        story, states = site.story("prom"), states_of(site)
         if states[leaked] is TokenState.REVOKED:
             (token,) = [one for one in story.tokens if one.digest == leaked]
             assert token.held_until > time.time()
@@ -217,7 +179,7 @@ def test_a_leaked_token_ends_and_its_senders_are_held_until_they_have_the_next(s
         else:
             assert ended.code != 0
             assert site.held() == [leaked, leaked]
-            assert site.token("revoke", "--digest", leaked.hex()).code == 0
+            assert site.run("revoke", "--digest", leaked.hex()).code == 0
         take_up(site)
         assert states_of(site)[leaked] is TokenState.REVOKED
         assert leaked not in site.held()
@@ -226,17 +188,17 @@ def test_a_leaked_token_ends_and_its_senders_are_held_until_they_have_the_next(s
 @by_turns
 def test_an_overlap_is_ended_whole_or_not_at_all(site, turns):
     prepare(site)
-    assert site.token("rotate", "prom").code == 0
-    previous, current = [token.digest for token in site.story().tokens[-2:]]
+    assert site.run("rotate", "prom").code == 0
+    previous, current = [token.digest for token in site.story("prom").tokens[-2:]]
     shutil.rmtree(site.saved)
     site.save()
-    for ended in each_fault(site, lambda **at: site.token("finish", "prom", "--force", **at), turns):
+    for ended in each_fault(site, lambda **at: site.run("finish", "prom", "--force", **at), turns):
         states = states_of(site)
         assert states[current] is TokenState.CURRENT
         assert site.held() == [current, current]
         assert states[previous] in (TokenState.PREVIOUS, TokenState.RETIRED)
         assert ended.code != 0 or states[previous] is TokenState.RETIRED
-        again = site.token("finish", "prom", "--force")
+        again = site.run("finish", "prom", "--force")
         assert again.code == (1 if states[previous] is TokenState.RETIRED else 0), again
         assert states_of(site)[previous] is TokenState.RETIRED
 
@@ -245,11 +207,11 @@ def test_an_overlap_is_ended_whole_or_not_at_all(site, turns):
 @by_turns
 def test_a_sender_that_fetches_its_token_never_holds_one_that_is_refused(site, turns):
     """Server and sender die at any call of either; the sender comes again, with what is in its file."""
-    secret = site.token("create", "prom").stdout.strip()
+    secret = site.run("create", "prom").stdout.strip()
     site.files[0].touch(mode=0o640)
     site.files[0].write_text(secret + "\n")
-    assert site.token("rotate", "prom").code == 0
-    site.before = site.story().tokens
+    assert site.run("rotate", "prom").code == 0
+    site.before = site.story("prom").tokens
     now = time.time()
     with closing(LedgerFile(ledger_beside(site.store), now)) as ledger:
         used = f"{HOST.address} Prometheus", HOST.address, "Prometheus/2.53", now - 60, now, 9

@@ -7,6 +7,7 @@ command: a hundred faults take a second, not a hundred starts of Python.
 from __future__ import annotations
 
 import ctypes
+import errno
 import json
 import os
 import subprocess
@@ -17,6 +18,8 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
 KILL, TORN = -1, -2
+#: What a test is run with, by name.
+FAULTS = {"kill": KILL, "torn": TORN, "ENOSPC": errno.ENOSPC, "EIO": errno.EIO, "EROFS": errno.EROFS}
 #: Added to the exit code of a command that no fault struck.
 CALM = 64
 
@@ -44,7 +47,7 @@ class Rig:
     def __init__(self, library: Path, directory: Path, work: str = "proxy.cli:main") -> None:
         self._directory = directory
         self._worker = subprocess.Popen(
-            [sys.executable, "-m", "tests.stores.rig", str(directory), work],
+            [sys.executable, "-m", "tests.kit.rig", str(directory), work],
             cwd=ROOT,
             env={**os.environ, "LD_PRELOAD": str(library)},
             stdin=subprocess.PIPE,
@@ -53,6 +56,8 @@ class Rig:
         )
 
     def run(self, arguments: list[str], at: int = 0, what: int = 0) -> Ended:
+        if self._worker.stdin is None or self._worker.stdout is None:
+            raise RuntimeError("made with pipes")
         self._worker.stdin.write(json.dumps([arguments, at, what]) + "\n")
         self._worker.stdin.flush()
         return Ended(*json.loads(self._worker.stdout.readline()))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import os
 import sqlite3
@@ -16,13 +15,12 @@ from proxy.stores.ledger import LedgerFile, ledger_beside
 from proxy.stores.ledger_writer import LedgerWriter
 from proxy.tokens.ledger import KEEP_S, LATER_S, Kind, Known, Sighting, Tally
 from proxy.tokens.ports import StoreError
+from tests.kit.rig import FAULTS, KILL, TORN, Rig
 from tests.stores.loops import on_both_loops, run, until
-from tests.stores.rig import KILL, TORN, Rig, build
 from tests.tokens.test_ledger import see
 
 NOW = 1_700_000_000.0
 ONE = Sighting("prom", "t1", "10.0.0.7 vmagent", "10.0.0.7", "vmagent/1.126", NOW, NOW + 5, 3)
-FAULTS = {"kill": KILL, "torn": TORN} | {name: getattr(errno, name) for name in ("ENOSPC", "EIO", "EROFS")}
 
 
 @pytest.fixture
@@ -142,11 +140,6 @@ def test_a_ledger_that_was_removed_in_use_takes_nothing_more(path):
 # Faults at every call that changes the file
 
 
-@pytest.fixture(scope="module")
-def library(tmp_path_factory):
-    return build(tmp_path_factory.mktemp("rig"))
-
-
 def record(arguments):
     """In the rig's worker: begin it, and add to it twice."""
     try:
@@ -168,11 +161,11 @@ def ledger_beside_of(arguments):
 
 
 @pytest.mark.parametrize("what", FAULTS.values(), ids=FAULTS)
-def test_a_fault_at_any_call_costs_what_was_not_told_as_written_and_nothing_else(tmp_path, library, what):
+def test_a_fault_at_any_call_costs_what_was_not_told_as_written_and_nothing_else(tmp_path, rig_library, what):
     state = tmp_path / "state"
     state.mkdir()
     path = ledger_beside(state / "promgate.db")
-    rig = Rig(library, state, "tests.stores.test_ledger:record")
+    rig = Rig(rig_library, state, "tests.stores.test_ledger:record")
     at, struck = 0, True
     while struck:
         at += 1

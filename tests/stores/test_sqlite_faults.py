@@ -2,88 +2,31 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import random
 import resource
-import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
-import tempfile
 import time
 from contextlib import closing
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-import yaml
 
 from proxy.stores.sqlite import open_store
 from proxy.tokens.ports import StoreError
 from proxy.tokens.secret import digest
 from proxy.tokens.token import ACCEPTED, TokenState, state_at
-from tests.kit.promgate import write_route
-from tests.stores.rig import KILL, ROOT, TORN, Rig, build
-
-CONFIG = yaml.safe_dump(
-    {
-        "listen": ["127.0.0.1:9443"],
-        "tokens": {"store": "sqlite:///state/promgate.db"},
-        "routes": [write_route("http://127.0.0.1:9090")],
-    }
-)
-
-FAULTS = {"kill": KILL, "torn": TORN} | {name: getattr(errno, name) for name in ("ENOSPC", "EIO", "EROFS")}
-
-
-class Site:
-    """A directory with a config, whose store is put back before each run."""
-
-    def __init__(self, directory, library):
-        self.config = directory / "promgate.yml"
-        self.config.write_text(CONFIG)
-        self.state = directory / "state"
-        self.state.mkdir(mode=0o700)
-        self.store = self.state / "promgate.db"
-        self.saved = directory / "saved"
-        self.is_served = False
-        self.rig = Rig(library, self.state)
-
-    def run(self, *words, at=0, what=0):
-        return self.rig.run(["token", *words, f"--config.file={self.config}"], at, what)
-
-    def save(self):
-        shutil.copytree(self.state, self.saved)
-
-    def put_back(self):
-        for file in self.state.iterdir():
-            file.unlink()
-        for file in self.saved.iterdir():
-            shutil.copy2(file, self.state)
-
-    def tokens(self, name):
-        return self.story(name).tokens
-
-    def story(self, name):
-        with closing(open_store(self.store, make=False)) as opened:
-            return opened.story(name)
-
-
-@pytest.fixture(scope="module")
-def library(tmp_path_factory):
-    return build(tmp_path_factory.mktemp("rig"))
+from tests.kit.fault_site import fault_site
+from tests.kit.rig import FAULTS, KILL, ROOT, TORN
 
 
 @pytest.fixture
-def site(library):
-    """In memory where there is such a place: it is the rig that fails here, and a real disk would only be slow."""
-    memory = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as directory:
-        made = Site(Path(directory), library)
+def site(rig_library):
+    with fault_site(rig_library) as made:
         yield made
-        made.rig.close()
 
 
 def stride(what):
@@ -92,11 +35,11 @@ def stride(what):
     return (1, 1) if what == KILL or os.environ.get("PROMGATE_SOAK") else (1 + others.index(what), len(others))
 
 
-def each_fault(site, words, what):
+def each_fault(site, words, what, *, is_served=False):
     """Run the command with the fault at one call after the other, until there is no such call any more."""
     first, step = stride(what)
     at = first
-    while (ended := run_from_saved(site, words, at, what)).struck:
+    while (ended := run_from_saved(site, words, at, what, is_served=is_served)).struck:
         if what in (KILL, TORN):
             assert ended.code == -signal.SIGKILL, ended
         else:
@@ -112,9 +55,9 @@ def each_fault(site, words, what):
     assert at > 8, "the rig hardly struck"
 
 
-def run_from_saved(site, words, at, what):
+def run_from_saved(site, words, at, what, *, is_served):
     site.put_back()
-    if not site.is_served:
+    if not is_served:
         return site.run(*words, at=at, what=what)
     with closing(open_store(site.store)) as server:
         server.changes_since(0)
@@ -152,11 +95,10 @@ def take_up(site, printed):
     ids=[*FAULTS, "kill-served", "EIO-served"],
 )
 def test_rotate_always_leaves_one_current_token_and_the_old_one_accepted(site, what, is_served):
-    site.is_served = is_served
     site.run("create", "prom")
     (old,) = site.tokens("prom")
     site.save()
-    for ended in each_fault(site, ["rotate", "prom"], what):
+    for ended in each_fault(site, ["rotate", "prom"], what, is_served=is_served):
         first = site.tokens("prom")[0]
         assert first.digest == old.digest
         assert state_at(first, time.time()) in ACCEPTED
