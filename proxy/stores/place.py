@@ -49,7 +49,7 @@ def check_directory(directory: Path) -> None:
     if status.st_mode & stat.S_IWOTH:
         raise StoreError(
             f"{directory}: mode is {status.st_mode & 0o7777:04o}, every user of this machine may put files beside the "
-            f"store: `chmod o-w {directory}`, or keep it in a directory of its own"
+            f"store: `chmod o-w {directory}`, or set tokens.store to a file in a directory below it, which is made"
         )
     if not _is_ours(status, status.st_uid):
         raise StoreError(
