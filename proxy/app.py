@@ -232,7 +232,7 @@ class App:
         await ledger.writer.start()
         stack.push_async_callback(ledger.writer.stop)
         grace_s = self._loaded.snapshot.token_rules.retry_grace_s
-        await asyncio.to_thread(look_back, store, self._memory.book, ledger.tally, self._clock.now(), grace_s)
+        look_back(store, self._memory.book, ledger.tally, self._clock.now(), grace_s)
         in_background(stack, ledger.writer.run())
         server = await serve_nudges(path, watch.sync, partial(ledger.flush, observers), self._clock.now)
         stack.callback(server.close)
