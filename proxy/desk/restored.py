@@ -54,9 +54,8 @@ def look_back(store: TokenStore, book: TokenBook, ledger: Iterable[Mark], now: f
         )  # fmt: skip
     if lost:
         _log.error(
-            "an older copy of the token store is in its place: the ledger knows tokens that it does not hold (%s). "
-            "Revocations made since that copy are undone: revoke again what was revoked; the audit tells, if there "
-            "is one",
+            "the token store is not the one of before: the ledger knows tokens that it does not hold (%s). If it is an "
+            "older copy, revocations made since are undone: revoke again what was revoked (an audit tells what)",
             _few(lost),
         )
     if doubtful:
