@@ -56,7 +56,7 @@ def test_a_store_says_when_it_was_made_for_good(opened):
 
 
 def test_what_was_written_is_read_by_another_to_the_last_bit(opened):
-    issued = create("prom", now=1_700_000_000.123456, kind=TokenKind.READER, lifetime_s=0.1)
+    issued = create("prom", now=1_700_000_000.123456, kind=TokenKind.READER, lifetime_s=86400.1)
     assert opened().commit(issued.change) == 1
     reader = opened()
     assert reader.named("prom") == after(issued)
