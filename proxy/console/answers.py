@@ -53,12 +53,13 @@ SCHEMAS: dict[str, dict[str, Any]] = {
     "Rotation": _object(
         id=_TEXT, name=_TEXT, phase=_TEXT, token=_MAYBE, started=_TIME, tries=_NUMBER, proven=_MAYBE_TIME,
         receipts=_map(_TIME), missing=_list(_TEXT), current=_MAYBE_TIME, failed=_MAYBE_TIME, failure=_MAYBE,
-        driven_by=_MAYBE,
+        driven_by=_MAYBE, renews_itself={"type": "boolean"},
     ),
     "Status": _object(
         name=_TEXT, kind=_KIND, current=_MAYBE, since=_MAYBE_TIME, expires=_MAYBE_TIME,
         accepted=_list(_object(id=_TEXT, state=_STATE, until=_MAYBE_TIME, until_at_most=_MAYBE_TIME)),
-        rotation={"anyOf": [_ref("Rotation"), {"type": "null"}]}, notes=_list(_TEXT),
+        rotation={"anyOf": [_ref("Rotation"), {"type": "null"}]}, notes=_list(_TEXT), due=_MAYBE_TIME,
+        left_behind={**_map(_TEXT), "description": "Targets with a token of a rotation that did not end."},
     ),
     "Judgement": _object(
         verdict=_TEXT, reason=_TEXT, senders=_NUMBER, moved=_NUMBER, stragglers=_list({"type": "object"}),

@@ -45,14 +45,9 @@ class Keeper:
         while not self.rounds.is_ending and self._step(desk):
             self.outlook = look_ahead(desk)
             times.append(next_time(self.outlook))
-        if self._is_awaited(now):
+        if self.outlook.without(self._not_before).is_awaited(now):
             return now + self._tick_s
         return min((at for at in (*times, *self._not_before.values()) if at is not None and at > now), default=None)
-
-    def _is_awaited(self, now: float) -> bool:
-        """Something may be there to do at any moment: a minute passes, or a process that drives a rotation ends."""
-        allowed = self.outlook.without(self._not_before)
-        return any(one.at <= now for one in allowed.dues) or any(one.failed_at is None for one in allowed.open)
 
     def _step(self, desk: Desk) -> bool:
         """Begin or take up one rotation; whether there was one."""

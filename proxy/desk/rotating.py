@@ -68,6 +68,12 @@ def rotate(
     known = None if rotation_id is None else desk.store.rotation(rotation_id)
     if known is not None and known.name != name:
         return Refusal(f"rotation {known.id} is one of {known.name}, not of {name[:80]!r}: choose another --id")
+    if known is not None and overlap_s not in {None, known.overlap_s}:
+        return Refusal(
+            f"rotation {known.id} of {name} began with an overlap of {known.overlap_s:.0f} s, which stays: leave "
+            "--overlap out, or choose another --id for another rotation",
+            Why.INVALID,
+        )
     overlap_s = desk.rules.overlap_s if overlap_s is None else overlap_s
     rotation_id = rotation_id or new_id(desk)
     if name in desk.rules.renewing and (known is None or is_renewal(known)):

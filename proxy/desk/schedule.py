@@ -14,13 +14,14 @@ from proxy.desk.desk import Report
 from proxy.desk.rotating import rotate
 from proxy.desk.words import when
 from proxy.tokens.lifecycle import Refusal
-from proxy.tokens.rotation import Rotation, retry_at
+from proxy.tokens.rotation import Phase, Rotation, is_renewal, phase_at, retry_at
 from proxy.tokens.schedule import Due, choose, due
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from proxy.desk.desk import Desk
+    from proxy.tokens.ports import Story
 
 #: Enough to see who began in the last minute.
 _RECENT = 100
@@ -45,7 +46,15 @@ class Outlook:
     recent: tuple[Rotation, ...]
 
     def stuck(self, now: float) -> list[Rotation]:
-        return [one for one in self.open if now >= one.lease_until]
+        return [one for one in self.open if phase_at(one, now) is Phase.HALTED]
+
+    def is_awaited(self, now: float) -> bool:
+        """Something may be there to do at any moment: a minute passes, or a process that drives a rotation ends.
+
+        Not so for a sender that renews itself: whatever it does changes the store.
+        """
+        driven = (one for one in self.open if not is_renewal(one))
+        return any(one.at <= now for one in self.dues) or any(one.failed_at is None for one in driven)
 
     def without(self, names: Collection[str]) -> Outlook:
         """The same with these names left out, but for when they began."""
@@ -58,15 +67,16 @@ class Outlook:
 
 def look_ahead(desk: Desk) -> Outlook:
     """Read the store for all that the calendar asks. Raises StoreError."""
-    now, period = desk.clock(), desk.rules.rotation
     recent = tuple(desk.store.recent_rotations(_RECENT))
-    names = [name for name in desk.store.names() if _moves(desk, name)] if period is not None else ()
-    dues = [
-        one
-        for name in names
-        if period is not None and (one := due(desk.store.story(name), period, now)) is not None
-    ]
+    names = desk.store.names() if desk.rules.rotation is not None else ()
+    dues = [one for name in names if _moves(desk, name) and (one := due_of(desk, desk.store.story(name))) is not None]
     return Outlook(tuple(dues), tuple(one for one in recent if one.is_open), recent)
+
+
+def due_of(desk: Desk, story: Story) -> Due | None:
+    """When the calendar rotates a name next; None if it does not, or not before a rotation has ended."""
+    period = desk.rules.rotation
+    return due(story, period, desk.clock()) if period is not None and _moves(desk, story.name) else None
 
 
 def list_due(desk: Desk) -> Report:
@@ -103,6 +113,35 @@ def do(desk: Desk, work: Work) -> Report | Refusal:
     return rotate(desk, work.name, rotation_id=work.rotation_id)
 
 
+def _left_open(desk: Desk, outlook: Outlook) -> list[Rotation]:
+    """Rotations that nobody drives any more, and whose tokens have somewhere to go."""
+    now = desk.clock()
+    open_ones = (one for one in outlook.open if desk.sinks(one.name))
+    return [one for one in open_ones if now >= one.lease_until or desk.is_gone(one.lease_owner)]
+
+
+def plan_due(desk: Desk, *, all_at_once: bool = False) -> Report:
+    """What `rotate_due` would begin with now. Changes nothing. Raises StoreError."""
+    outlook, now = look_ahead(desk), desk.clock()
+    left_open = _left_open(desk, outlook)
+    tried = {one.name for one in left_open}
+    waiting = sorted((one for one in outlook.dues if one.at <= now and one.name not in tried), key=lambda one: one.at)
+    first = choose(waiting, outlook.recent, now)
+    now_due = waiting if all_at_once else [first] if first is not None else []
+    later = [one.name for one in waiting if one not in now_due]
+    notes = [
+        *(f"{one.name}: rotation {one.id} would be taken up ({one.failure or 'left open'})" for one in left_open),
+        *(f"{one.name}: would be rotated, due since {when(one.at)}" for one in now_due),
+        *(f"{name}: is due too, and waits for a later run, one in a minute, or for --all" for name in later),
+    ]
+    facts = {
+        "taken_up": [{"name": one.name, "rotation": one.id} for one in left_open],
+        "rotated": [one.name for one in now_due],
+        "waiting": later,
+    }
+    return Report(tuple(notes) or ("nothing is due",), facts)
+
+
 def rotate_due(desk: Desk, *, all_at_once: bool = False) -> Report:
     """For cron and CI: take up what was left open, then rotate the name that is due longest, or all that are due.
 
@@ -123,9 +162,8 @@ def rotate_due(desk: Desk, *, all_at_once: bool = False) -> Report:
         done.append(result.facts)
         failures.extend([result.failure] if result.failure else [])
 
-    for one in look_ahead(desk).open:
-        if desk.sinks(one.name) and (desk.clock() >= one.lease_until or desk.is_gone(one.lease_owner)):
-            take(Work(one.name, one.id))
+    for one in _left_open(desk, look_ahead(desk)):
+        take(Work(one.name, one.id))
     while True:
         outlook, now = look_ahead(desk), desk.clock()
         recent = () if all_at_once else outlook.recent

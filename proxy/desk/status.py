@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from proxy.desk.desk import Report
 from proxy.desk.holding import left_behind, left_lines
+from proxy.desk.schedule import due_of
 from proxy.desk.senders import judge_name, judgement_row, straggler_lines
 from proxy.desk.words import when
 from proxy.tokens import lifecycle
-from proxy.tokens.rotation import Phase, Rotation, phase_at
+from proxy.tokens.rotation import Phase, Rotation, is_renewal, phase_at
 from proxy.tokens.token import ACCEPTED, TokenState, ended_at, state_at
 
 if TYPE_CHECKING:
@@ -45,7 +46,12 @@ def status(desk: Desk, name: str) -> Report | Refusal:
     judgement, notes = judge_name(desk, story, now)
     facts |= judgement_row(judgement, now) | {"notes": list(notes)}
     facts["left_behind"] = left_behind(desk, story)
+    next_one = due_of(desk, story)
+    facts["due"] = None if next_one is None else when(next_one.at)
     lines = [*_lines(facts), *left_lines(desk, story), *straggler_lines(name, judgement, now)]
+    if next_one is not None:
+        what = "is due since" if next_one.at <= now else "is due at"
+        lines.append(f"{name}: the next rotation {what} {when(next_one.at)}")
     lines.append(f"{judgement.verdict}: {judgement.reason}")
     return Report((*lines, *notes), facts)
 
@@ -84,6 +90,7 @@ def rotation_row(desk: Desk, rotation: Rotation, now: float) -> dict[str, Any]:
         "current": when(rotation.current_at),
         "failed": when(rotation.failed_at),
         "failure": rotation.failure,
+        "renews_itself": is_renewal(rotation),
         "driven_by": rotation.lease_owner.partition("#")[0] if phase is Phase.RUNNING else None,
     }
 
@@ -107,8 +114,8 @@ def _lines(facts: dict[str, Any]) -> list[str]:
     if rotation["failure"]:
         lines.append(f"{name}: {rotation['failure']}")
     if rotation["phase"] == Phase.HALTED:
+        take_up = f"`promgate token rotate {name} --id {rotation['id']}` takes it up, "
         lines.append(
-            f"{name}: `promgate token rotate {name} --id {rotation['id']}` takes it up, `promgate token rollback "
-            f"{name}` gives it up"
+            f"{name}: {'' if rotation['renews_itself'] else take_up}`promgate token rollback {name}` gives it up"
         )
     return lines

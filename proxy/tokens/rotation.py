@@ -76,14 +76,15 @@ class Phase(enum.StrEnum):
 
 
 def phase_at(rotation: Rotation, now: float) -> Phase:
-    """The phase of `rotation` at `now`. Halted: open, and nobody drives it."""
+    """The phase of `rotation` at `now`. Halted: open, and nobody drives it. Its sender is taken to drive a renewal."""
     if rotation.given_up_at is not None:
         return Phase.GIVEN_UP
     if rotation.rolled_back_at is not None:
         return Phase.ROLLED_BACK
     if rotation.current_at is not None:
         return Phase.DONE
-    return Phase.RUNNING if now < rotation.lease_until else Phase.HALTED
+    is_driven = now < rotation.lease_until and rotation.failed_at is None
+    return Phase.RUNNING if is_driven else Phase.HALTED
 
 
 def retry_at(rotation: Rotation) -> float:

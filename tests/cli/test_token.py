@@ -155,6 +155,31 @@ def test_revoke_ends_all_of_a_name_or_one(office):
     assert "revoked already" in err
 
 
+@pytest.mark.parametrize(
+    ("words", "flag"),
+    [
+        (["rotate", "prom", "--all"], "--all"),
+        (["rotate", "prom", "--dry-run"], "--dry-run"),
+        (["rotate", "--due", "--id=x"], "--id"),
+        (["rotate", "--due", "--overlap=0s"], "--overlap"),
+        (["rotate", "--due", "--print", "--dry-run"], "--print"),
+        (["revoke", "prom", "--print"], "--print"),
+        (["revoke", "--digest", 64 * "0", "--id=x"], "--id"),
+    ],
+)
+def test_a_flag_that_would_say_nothing_is_wrong_usage(office, words, flag):
+    office.run("create", "prom")
+    before = office.store.changes_since(0)
+    code, out, err = office.run(*words)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"promgate: {flag} is for ")
+    assert office.store.changes_since(0) == before
+
+
+def test_a_dry_run_of_what_is_due(office):
+    assert office.run("rotate", "--due", "--dry-run")[::2] == (0, "promgate: nothing is due\n")
+
+
 def test_with_no_server_the_token_is_printed_and_that_is_said(office):
     office.answer = lambda _: None
     code, out, err = office.run("create", "prom")

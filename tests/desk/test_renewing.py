@@ -8,10 +8,12 @@ import pytest
 
 from proxy.desk.desk import Report
 from proxy.desk.ending import revoke, roll_back
+from proxy.desk.keeper import Keeper
 from proxy.desk.leaked import revoke_leaked
 from proxy.desk.renewing import Renewed, Stranger, renew
 from proxy.desk.rotating import Outlets, rotate
 from proxy.desk.schedule import do, look_ahead, next_work, rotate_due
+from proxy.desk.status import status
 from proxy.gate.snapshot import TokenRules
 from proxy.tokens.ledger import Kind, Sighting
 from proxy.tokens.lifecycle import Refusal
@@ -291,6 +293,35 @@ def test_the_calendar_opens_it_and_leaves_it_to_its_sender(play):
     picked = play.renew()
     assert isinstance(play.renew(picked.token_id), Report)
     assert play.states()[picked.token_id] is TokenState.CURRENT
+
+
+def test_a_sender_that_is_waited_for_is_not_looked_for_each_second(play, monkeypatch):
+    play.stage.rules = replace(RULES, rotation=Period(30 * DAY))
+    play.begin()
+    keeper = Keeper(play.stage.desk, lambda: play.stage.store.changes_since(0).generation)
+    keeper.rounds.turn()
+    looks = []
+    monkeypatch.setattr(play.stage.store, "recent_rotations", lambda _: looks.append(play.stage.now) or [])
+    for _ in range(20):
+        play.stage.now += 1
+        keeper.rounds.turn()
+    assert looks == []
+
+
+def test_one_that_was_stopped_is_shown_as_halted_with_the_one_way_out(play):
+    play.begin()
+    assert status(play.stage.desk(), "edge").facts["rotation"]["phase"] == "running"
+    play.renew(caller=THIEF)
+    told = status(play.stage.desk(), "edge")
+    assert told.facts["rotation"]["phase"] == "halted"
+    assert "edge: `promgate token rollback edge` gives it up" in told.notes
+    assert look_ahead(play.stage.desk()).stuck(play.stage.now)
+
+
+def test_an_overlap_is_given_once(play):
+    play.begin()
+    assert "--overlap" in rotate(play.stage.desk(), "edge", rotation_id="r1", overlap_s=1.0).text
+    assert isinstance(rotate(play.stage.desk(), "edge", rotation_id="r1", overlap_s=HOUR), Report)
 
 
 def test_a_second_rotation_is_refused_while_one_waits(play):

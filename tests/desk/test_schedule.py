@@ -9,8 +9,9 @@ import pytest
 
 from proxy.desk.ending import roll_back
 from proxy.desk.keeper import Keeper
-from proxy.desk.rotating import create, rotate
-from proxy.desk.schedule import look_ahead, rotate_due
+from proxy.desk.rotating import Outlets, create, rotate
+from proxy.desk.schedule import look_ahead, plan_due, rotate_due
+from proxy.desk.status import status
 from proxy.gate.snapshot import TokenRules
 from proxy.tokens.lifecycle import MAX_PREVIOUS
 from proxy.tokens.rotation import LEASE_S
@@ -197,6 +198,34 @@ def test_due_takes_all_when_told_and_tries_each_once(office):
     office.places["a"][0].fails = None
     assert rotate_due(office.desk()).failure == "", "what failed is taken up by the next run"
     assert office.store.named("a")[-1].current_from == office.now
+
+
+def test_a_dry_run_says_what_would_be_done_and_does_nothing(office):
+    assert plan_due(office.desk()).notes == ("nothing is due",)
+    office.now += 31 * DAY
+    office.places["a"][0].fails = "before"
+    rotate(office.desk(), "a", rotation_id="x")
+    create(office.desk(), "d", kind=TokenKind.WRITE, outlets=Outlets(instead=(Target("stdout"),)))
+    office.places["d"] = (Target("file:d"),)
+    office.now += 31 * DAY
+    before = office.store.changes_since(0), office.store.recent_rotations(9)
+    report = plan_due(office.desk())
+    assert report.facts == {"taken_up": [{"name": "a", "rotation": "x"}], "rotated": ["b"], "waiting": ["d"]}
+    assert "a: rotation x would be taken up (delivery to file:a failed" in report.notes[0]
+    assert report.notes[1] == "b: would be rotated, due since 2023-12-14T22:13:20Z"
+    assert plan_due(office.desk(), all_at_once=True).facts["rotated"] == ["b", "d"]
+    assert (office.store.changes_since(0), office.store.recent_rotations(9)) == before
+    office.places["a"][0].fails = None
+    assert [row["name"] for row in rotate_due(office.desk()).facts["rotated"]] == ["a", "b"]
+
+
+def test_status_tells_when_a_name_is_due(office):
+    told = status(office.desk(), "a")
+    assert told.facts["due"] == "2023-12-14T22:13:20Z"
+    assert "a: the next rotation is due at 2023-12-14T22:13:20Z" in told.notes
+    assert status(office.desk(), "c").facts["due"] is None, "nothing receives its token"
+    office.now += 31 * DAY
+    assert "a: the next rotation is due since 2023-12-14T22:13:20Z" in status(office.desk(), "a").notes
 
 
 def test_overdue_is_seen(office):

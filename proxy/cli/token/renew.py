@@ -13,6 +13,8 @@ from proxy.cli import duration, say
 if TYPE_CHECKING:
     import argparse
 
+_INTERVAL_S = 60.0
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--url", required=True, metavar="U", help="promgate's: https://prometheus.example.net")
@@ -21,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cert-file", default="", metavar="F", help="a client certificate to be known by, in PEM")
     parser.add_argument("--key-file", default="", metavar="F", help="its key")
     parser.add_argument("--watch", action="store_true", help="go on asking until SIGTERM")
-    parser.add_argument("--interval", type=duration, default=60.0, metavar="60s", help="with --watch, between looks")
+    parser.add_argument("--interval", type=duration, metavar="60s", help="with --watch, between looks (default: 60s)")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -29,6 +31,9 @@ def run(args: argparse.Namespace) -> int:
 
     if bool(args.cert_file) != bool(args.key_file):
         say("--cert-file and --key-file belong together")
+        return 2
+    if args.interval is not None and not args.watch:
+        say("--interval is for --watch alone: nothing was done")
         return 2
     pair, agent = (args.cert_file, args.key_file), f"{AGENT}/{proxy.__version__}"
     try:
@@ -42,5 +47,5 @@ def run(args: argparse.Namespace) -> int:
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
-    watch(renewer, max(args.interval, 1.0), ended, say)
+    watch(renewer, max(_INTERVAL_S if args.interval is None else args.interval, 1.0), ended, say)
     return 0

@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from proxy.cli import say
-from proxy.cli.token.saying import Terminal, answer, outlets_of
+from proxy.cli.token.saying import Terminal, answer, find_misplaced, outlets_of
 from proxy.desk.ending import revoke
 from proxy.desk.leaked import revoke_leaked, revoke_shown
 
@@ -31,6 +31,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def act(args: argparse.Namespace, desk: Desk) -> int:
+    is_leak = args.name is None
+    misplaced = {"--id": "token_id"} if is_leak else {"--print": "printed"}
+    if find_misplaced(args, misplaced, "is for NAME alone" if is_leak else "is for --leaked and --digest alone"):
+        return 2
     if args.name is not None:
         return answer(revoke(desk, args.name, token_id=args.token_id), desk, args.name)
     shown = sys.stdin.buffer.read(_MAX_SHOWN + 1) if args.leaked else b""

@@ -44,6 +44,15 @@ def outlets_of(terminal: Terminal, *, is_wanted: bool) -> Outlets:
     return Outlets(extra=(terminal,)) if is_wanted else Outlets(instead=(terminal,))
 
 
+def find_misplaced(args: argparse.Namespace, flags: dict[str, str], why: str) -> bool:
+    """Whether one of `flags` (flag -> attribute) was given where it says nothing; then that is said."""
+    values = {flag: getattr(args, attribute) for flag, attribute in flags.items()}
+    given = [flag for flag, value in values.items() if value is not None and value is not False]
+    if given:
+        say(f"{', '.join(given)} {why}: nothing was done")
+    return bool(given)
+
+
 def answer(result: Report | Refusal, desk: Desk | None = None, name: str = "") -> int:
     """Say what was done or why not; the exit code. `desk`: who was asked for a change; a no is put on its record."""
     if desk is not None:
