@@ -6,7 +6,7 @@ import base64
 import binascii
 import math
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from proxy.tokens.secret import digest, looks_minted
@@ -49,7 +49,7 @@ class ShownJwt:
     digest: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ShownCertificate:
     """A client certificate, verified by the handshake. `names` are the identities it stands for, the first its own.
 
@@ -59,6 +59,10 @@ class ShownCertificate:
     names: tuple[str, ...]
     not_after: float
     allowed: bool = True
+
+    def distrust(self) -> None:
+        """It was verified by what is no longer believed, for each request that shows it: those that wait, too."""
+        self.not_after = -math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +100,6 @@ class LastShown:
         if head.authorization_line is None:
             return self.certificate
         return self._shown if head.authorization is None else read_credential(head.authorization)
-
-    def distrust(self) -> None:
-        """The certificate was verified by what is no longer believed: a new handshake must tell."""
-        if self.certificate is not None:
-            self.certificate = replace(self.certificate, not_after=-math.inf)
 
     def keep(self, head: RequestHead, shown: Shown | None) -> None:
         """`head` showed another line than our own, and was let in."""

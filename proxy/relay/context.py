@@ -112,8 +112,8 @@ class RelayContext:
     def distrust_certificates(self) -> None:
         """They were judged by authorities that have changed: whoever showed one must do so again."""
         for connection in list(self.connections):
-            if connection.last_shown.certificate is not None:
-                connection.last_shown.distrust()
+            if (certificate := connection.last_shown.certificate) is not None:
+                certificate.distrust()
                 connection.drain(last_call=False)  # it would be answered by a refusal, and who is cut asks again
 
     def admit(self, connection: ClientConnection) -> bool:

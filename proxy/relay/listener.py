@@ -43,9 +43,14 @@ class Listeners:
         )
 
     def use(self, context: ServerContext, trust_changed: bool) -> None:  # noqa: FBT001 - the shape of Certificates.run's `take`
-        """Take a new certificate, or new authorities: handshakes that begin from now on see them."""
+        """Take a new certificate, or new authorities: handshakes that begin from now on see them.
+
+        One that has begun would end as the old authorities judge, so it ends here.
+        """
         if self.tls is not None:
             self.tls.context = context
+            if trust_changed:
+                self.tls.end_handshakes()
         if trust_changed:
             self.relay.distrust_certificates()
 

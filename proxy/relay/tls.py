@@ -95,6 +95,13 @@ class TlsListener:
         connection.deadline = monotonic() + self.close_timeout_s
         self._ending[connection] = None
 
+    def end_handshakes(self) -> None:
+        """Cut each handshake that has begun: it goes on as the context says that it began with."""
+        for connection in [one for one in self._opening if one.has_begun]:
+            self.counts.failed += 1
+            self.forget(connection)
+            connection.abort()
+
     def forget(self, connection: TlsConnection) -> None:
         self._opening.pop(connection, None)
         self._ending.pop(connection, None)

@@ -257,6 +257,11 @@ class TlsConnection(asyncio.BufferedProtocol):
             return self._object or default
         return self._transport.get_extra_info(name, default)
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether a byte of the peer has bound it to a context."""
+        return self._object is not None
+
     # Deadlines
 
     def expire(self) -> None:

@@ -15,13 +15,15 @@ from pathlib import Path
 import pytest
 
 from proxy.gate.forwarded import Proxies
-from proxy.gate.snapshot import ClientTrust, Route, RouteKind, Rule, Telling, Upstream, Way
+from proxy.gate.snapshot import ClientTrust, RateLimit, Route, RouteKind, Rule, Telling, Upstream, Way
 from proxy.pki.authority import Leaf, issue, make_authority
 from proxy.pki.certificates import Certificates
 from proxy.pki.context import PairError, build_server_context
 from proxy.pki.watch import CertWatch
 from tests.kit.revocations import revoke
 from tests.relay.stage import OK, answering, both_loops, get, on_a_loop, stage, until, upstream
+from tests.relay.tls_peer import Peer as Handshake
+from tests.relay.tls_peer import trusting
 
 POLL_S = 0.02
 
@@ -55,6 +57,7 @@ def certified_routes(port):
     return (
         Route("grafana", "/grafana", there, ways=ways, rules=rules),
         Route("write", "/write", there, RouteKind.REMOTE_WRITE, ways, rules, frozenset({b"POST"})),
+        Route("slow", "/slow", there, ways=ways, rules=rules, rate_limit=RateLimit(1, 2.0, 1, max_delay_s=60.0)),
         Route("open", "/open", there, ways=frozenset({Way.NONE}), rules=(Rule("anyone"),)),
         Route("told", "/told", there, ways=ways, rules=rules, telling=Telling(identity=True)),
         Route(
@@ -224,12 +227,59 @@ async def test_who_is_idle_when_the_trust_changes_is_cut_and_not_refused(pki):
         assert await relay.reasons(1) == ["ok"]
 
 
+@both_loops
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+@on_a_loop
+async def test_no_handshake_that_began_under_another_trust_is_finished(pki, tmp_path, version, loop):
+    """It would be judged by the authorities that it began with, and nobody would look at it again."""
+    both = tmp_path / "ca.crt"
+    both.write_text("".join((pki / name / "ca.crt").read_text() for name in ("ours", "other")))
+    async with relaying(pki, trust(pki, ca_file=str(both))) as relay, contextlib.AsyncExitStack() as stack:
+        context = trusting(pki / "ours" / "ca.crt")
+        context.minimum_version = context.maximum_version = version
+        context.load_cert_chain(pki / "other" / "grafana.crt", pki / "other" / "grafana.key")
+        peer = await Handshake.connect_tcp(relay.port, context)
+        waiting = await Handshake.connect_tcp(relay.port, trusting(pki / "ours" / "ca.crt", pki / "ours" / "grafana"))
+        for one in (peer, waiting):
+            stack.callback(one.leave)
+        await peer.send_raw(peer.hello())
+        await peer.receive_some()  # the relay has asked for the certificate
+        await until(lambda: relay.listeners.tls.handshaking == 2)
+        fresh = tmp_path / "new"
+        fresh.write_text((pki / "ours" / "ca.crt").read_text())
+        fresh.replace(both)
+        await until(lambda: relay.listeners.tls.context.p256.cert_store_stats()["x509_ca"] == 1)
+        assert relay.listeners.tls.handshaking == 1, "who has only connected has begun nothing yet"
+        heard = b""
+        with contextlib.suppress(OSError):  # which one, and at which step, is the version's
+            await peer.handshake()
+            await peer.send(get("/grafana"))
+            heard = await peer.read(12)
+        assert heard == b""
+        await waiting.handshake()
+        await waiting.send(get("/grafana"))
+        assert await waiting.read(12) == b"HTTP/1.1 200"
+        assert await relay.reasons(1) == ["ok"]
+        assert relay.listeners.tls.counts.failed == 1
+
+
+@on_a_loop
+async def test_who_waits_for_a_rate_when_the_trust_changes_is_not_let_in(pki):
+    async with relaying(pki, trust(pki)) as relay, Client(relay, pki, "grafana") as client:
+        assert await client.ask("/slow") == 200
+        asking = asyncio.create_task(client.ask("/slow"))
+        await until(lambda: any(connection._settling for connection in relay.context.connections))
+        relay.listeners.use(relay.listeners.tls.context, trust_changed=True)
+        assert await asking == 401
+        assert await relay.reasons(2) == ["ok", "certificate_ended"]
+
+
 @on_a_loop
 async def test_a_request_after_the_trust_changed_is_refused_and_ends_the_connection(pki):
     async with relaying(pki, trust(pki)) as relay, Client(relay, pki, "grafana") as client:
         assert await client.ask() == 200
         for connection in relay.context.connections:
-            connection.last_shown.distrust()
+            connection.last_shown.certificate.distrust()
         assert await client.ask("/write", "POST") == 503
         assert await client.ask() == 0
         assert (await relay.reasons(2))[-1] == "certificate_ended"
@@ -326,7 +376,7 @@ async def test_the_control_plane_is_told_of_the_certificate_while_it_lasts(pki):
         async with Client(relay, pki, "grafana") as client:
             assert await client.ask("/own") == 200
             (connection,) = relay.context.connections
-            connection.last_shown.distrust()
+            connection.last_shown.certificate.distrust()
             assert await client.ask("/own") == 200
         assert "x-promgate-certificate" not in dict(relay.origin.requests[-1].fields)
         await asked(relay, pki, "grafana", path="/open")

@@ -5,8 +5,11 @@ import contextlib
 import ssl
 
 
-def trusting(ca_file) -> ssl.SSLContext:
+def trusting(ca_file, pair=None) -> ssl.SSLContext:
+    """`pair`: the path, without its ending, of the certificate and key that are shown when the server asks."""
     context = ssl.create_default_context(cafile=ca_file)
+    if pair is not None:
+        context.load_cert_chain(f"{pair}.crt", f"{pair}.key")
     context.check_hostname = False
     context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF  # Python's default takes a cut for an end
     return context
