@@ -14,6 +14,8 @@ import logging
 import ssl
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from proxy.gate.decision import Reason
+from proxy.gate.reply import build_answer, text_of
 from proxy.relay.outflow import unsent_bytes
 
 if TYPE_CHECKING:
@@ -34,11 +36,8 @@ SLICE: Final = 262144
 MAX_CONTROL_BACKLOG: Final = 1 << 20
 #: A closing connection whose peer takes less than this is cut at its deadline (as nginx's and our `body_min_rate`).
 MIN_DRAIN_BPS: Final = 500
-#: What Go's servers say on this mistake, so that the person with the wrong scheme sees it.
-SPOKE_PLAIN_HTTP: Final = (
-    b"HTTP/1.0 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n"
-    b"Client sent an HTTP request to an HTTPS server.\n"
-)
+#: To the wrong scheme in a URL. Go's servers say 400, for which a sender drops its data; for this one it is kept.
+SPOKE_PLAIN_HTTP: Final = build_answer(503, text_of(Reason.PLAIN_WRITE), ["Retry-After: 30"], close=True)
 
 
 class Inner(Protocol):

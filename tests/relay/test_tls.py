@@ -501,13 +501,15 @@ def test_a_peer_that_does_not_take_the_end_is_cut(run, pki):
 
 @pytest.mark.parametrize("request_line", [b"GET / HTTP/1.1\r\n", b"POST /api/v1/write HTTP/1.1\r\n"])
 def test_plain_http_is_told_so(run, pki, request_line):
+    """And loses nothing by it: a sender drops its data at a 400, and sends it again after a 503."""
+
     async def play():
         async with served(pki) as (listener, port, made):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(request_line + b"Host: x\r\n\r\n")
             answer = await reader.read()
-            assert answer.startswith(b"HTTP/1.0 400 Bad Request\r\n")
-            assert answer.endswith(b"Client sent an HTTP request to an HTTPS server.\n")
+            assert answer.startswith(b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 30\r\n")
+            assert answer.endswith(b"\r\npromgate: send this to the https URL; its token came in clear: rotate it\n")
             assert listener.counts.failed == 1
             assert made.empty()
             writer.close()
