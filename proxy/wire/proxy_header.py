@@ -1,7 +1,9 @@
 """The PROXY protocol's header before a connection's first byte, versions 1 and 2 (haproxy.org, proxy-protocol.txt).
 
 A load balancer that passes TLS on untouched says by it whose connection it is. What is not exactly such a header is
-refused: a connection whose client is not known is nobody's.
+refused, and so is one that names no client over TCP (`UNKNOWN`, other families), though 2.1 and 2.2 would have it taken
+for the proxy's own: a connection whose client is not known is nobody's, and must not have the rights of the proxy. For
+itself the proxy speaks by the command LOCAL of version 2, and by nothing else.
 """
 
 from __future__ import annotations
@@ -17,9 +19,7 @@ _MAX_TEXT_BYTES = 107
 _SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
 #: Addresses and vendors' extensions (TLVs) after the 16 octets of version 2.
 _MAX_REST_BYTES = 4096
-_TEXT = re.compile(
-    rb"PROXY (?:UNKNOWN(?: [^\r\n]*)?|(TCP[46]) ([0-9A-Fa-f.:]+) ([0-9A-Fa-f.:]+) [0-9]{1,5} [0-9]{1,5})"
-)
+_TEXT = re.compile(rb"PROXY (TCP[46]) ([0-9A-Fa-f.:]+) ([0-9A-Fa-f.:]+) [0-9]{1,5} [0-9]{1,5}")
 _LOCAL, _PROXY = 0x20, 0x21
 _TCP4, _TCP6 = 0x11, 0x21
 
@@ -49,8 +49,6 @@ def _text(data: bytes) -> ProxyHeader | None:
     match = _TEXT.fullmatch(data, 0, end)
     if match is None:
         raise Unlawful("malformed PROXY header")
-    if match[1] is None:
-        return ProxyHeader("", end + 2)
     wanted = ipaddress.IPv4Address if match[1] == b"TCP4" else ipaddress.IPv6Address
     try:
         source, _ = (wanted(address.decode()) for address in match.group(2, 3))
@@ -65,12 +63,13 @@ def _binary(data: bytes) -> ProxyHeader | None:
     command, family, size = data[12], data[13], int.from_bytes(data[14:16], "big")
     if command not in {_LOCAL, _PROXY} or size > _MAX_REST_BYTES:
         raise Unlawful("malformed PROXY header")
+    if command == _PROXY and family not in {_TCP4, _TCP6}:
+        raise Unlawful("PROXY header without a client over TCP")
     if len(data) < 16 + size:
         return None
-    ip = ""
-    if command == _PROXY and family in {_TCP4, _TCP6}:
-        width = 4 if family == _TCP4 else 16
-        if size < 2 * width + 4:
-            raise Unlawful("malformed PROXY header")
-        ip = str(ipaddress.ip_address(data[16 : 16 + width]))
-    return ProxyHeader(ip, 16 + size)
+    if command == _LOCAL:
+        return ProxyHeader("", 16 + size)
+    width = 4 if family == _TCP4 else 16
+    if size < 2 * width + 4:
+        raise Unlawful("malformed PROXY header")
+    return ProxyHeader(str(ipaddress.ip_address(data[16 : 16 + width])), 16 + size)

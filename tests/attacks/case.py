@@ -38,7 +38,8 @@ class Verdict:
     """`requests` whole ones reach the upstream and the client gets `answers`; then, maybe, an end.
 
     REJ: one refusal and a close, not a byte upstream for it. CUT: the same, but a part of the request may have gone up,
-    on a connection that is then closed. CLOSE: the connection ends cleanly and what follows is never read.
+    on a connection that is then closed. CLOSE: the connection ends cleanly and what follows is never read. SHUT: it
+    ends without an answer.
     """
 
     requests: int
@@ -104,11 +105,13 @@ def parse_steps(text: str) -> Steps:
 
 
 def parse_verdict(text: str) -> Verdict:
-    """`REJ [status..]`, `CUT [status..]`, `DENY status`, `LOCAL status`, `ONE [answer..] [then REJ|CUT|CLOSE ..]`."""
+    """`REJ|CUT [status..]`, `SHUT`, `DENY status`, `LOCAL status`, `ONE [answer..] [then REJ|CUT|CLOSE ..]`."""
     first, _, then = (part.strip() for part in text.partition("then"))
     word, *rest = first.split()
     if word in {"REJ", "CUT"}:
         return Verdict(0, (), word, frozenset(map(int, rest)) or REFUSALS)
+    if word == "SHUT":
+        return Verdict(0, (), word)
     if word in {"DENY", "LOCAL"}:
         return Verdict(0, tuple(rest))
     requests = COUNTS[word]

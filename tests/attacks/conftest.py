@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.attacks.recorder import Recorder
-from tests.attacks.relay import Relay, Target, guarded_routes, open_routes, strict_routes, stripped_routes
+from tests.attacks.relay import (
+    Relay,
+    Target,
+    guarded_routes,
+    open_routes,
+    proxied_routes,
+    strict_routes,
+    stripped_routes,
+)
 from tests.kit.promgate import make_certificates
 
 if TYPE_CHECKING:
@@ -28,11 +36,13 @@ def _target(
     recorder: Recorder,
     directories: pytest.TempPathFactory,
     routes: Callable[[Recorder], list[dict[str, Any]]],
+    hello: bytes = b"",
+    **more: Any,
 ) -> Iterator[Target]:
-    relay = Relay(directories.mktemp("relay"), routes(recorder))
+    relay = Relay(directories.mktemp("relay"), routes(recorder), **more)
     token = relay.token()
     with relay:
-        yield Target(relay, recorder, token)
+        yield Target(relay, recorder, token, hello)
 
 
 @pytest.fixture(scope="session")
@@ -50,6 +60,15 @@ def strict_target(recorder: Recorder, tmp_path_factory: pytest.TempPathFactory) 
 @pytest.fixture(scope="session")
 def guarded_target(recorder: Recorder, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
     with _target(recorder, tmp_path_factory, guarded_routes) as target:
+        yield target
+
+
+@pytest.fixture(scope="session")
+def proxied_target(recorder: Recorder, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
+    """Whoever connects is a proxy, and must say for whom."""
+    proxied = {"proxy_protocol": True, "trusted_proxies": ["127.0.0.1"]}
+    hello = b"PROXY TCP4 10.0.0.9 10.0.0.1 1234 443\r\n"
+    with _target(recorder, tmp_path_factory, proxied_routes, hello, **proxied) as target:
         yield target
 
 

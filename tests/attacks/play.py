@@ -31,7 +31,7 @@ def play(case: Case, target: Target, *, split: bool = False) -> None:
             verdict = case.verdicts[0]
         else:
             verdict = judge_client(case, client, read_answers(case, client), recorder)
-        probe(address)
+        probe(address, target.hello)
         judge_upstream(case, verdict, recorder)
     complaints = target.relay.complaints()
     assert not complaints, complaints
@@ -137,16 +137,16 @@ def probe_request(number: int) -> bytes:
     return b"GET /probe/%d HTTP/1.1\r\nHost: promgate.test\r\n\r\n" % number
 
 
-def probe(relay: tuple[str, int]) -> None:
-    """A fresh request on a new connection gets its own answer."""
+def probe(relay: tuple[str, int], hello: bytes = b"") -> None:
+    """A fresh request on a new connection, which begins with `hello`, gets its own answer."""
     with Client(relay) as client:
-        probe_on(client)
+        probe_on(client, hello)
 
 
-def probe_on(client: Client) -> None:
+def probe_on(client: Client, hello: bytes = b"") -> None:
     """The next answer on this connection is the one to the next request on it."""
     number = next(_PROBES)
-    client.send((probe_request(number),))
+    client.send((hello + probe_request(number),))
     while (answer := client.read_answer()) is not None and answer.status < 200:
         pass
     assert answer is not None, f"the connection was promised to stay, but ended by {client.ended}"

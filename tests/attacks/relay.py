@@ -86,6 +86,13 @@ def guarded_routes(recorder: Recorder) -> list[dict[str, Any]]:
     ]
 
 
+def proxied_routes(recorder: Recorder) -> list[dict[str, Any]]:
+    """What is for one client, and for the proxy by which it comes."""
+    here = recorder.url
+    near = route("near", "/near", here, allow_from=["10.0.0.9", "127.0.0.1"])
+    return [near, route("probe", "/probe", here)]
+
+
 def stripped_routes(recorder: Recorder) -> list[dict[str, Any]]:
     """Routes of every kind that take their prefix off, so that the upstream sees the same as on a plain one."""
     here = recorder.upstream
@@ -101,7 +108,7 @@ def stripped_routes(recorder: Recorder) -> list[dict[str, Any]]:
 class Relay(Process):
     """`promgate serve` with `routes`; `complaints()` is what its log says that a served attack must not cause."""
 
-    def __init__(self, directory: Path, routes: list[dict[str, Any]]) -> None:
+    def __init__(self, directory: Path, routes: list[dict[str, Any]], **more: Any) -> None:
         self.port = free_port()
         self.address = ("127.0.0.1", self.port)
         self.config_file = directory / "promgate.yml"
@@ -126,6 +133,7 @@ class Relay(Process):
             "limits": {"guesses": _NO_LIMIT, "guesses_per_user": _NO_LIMIT},
             "access_log": {"file": "access.log"},
             "routes": routes,
+            **more,
         }
         self.config_file.write_text(yaml.safe_dump(config))
         self._judged = 0
@@ -152,8 +160,9 @@ class Relay(Process):
 
 
 class Target(NamedTuple):
-    """A relay, what stands behind it, and a token that opens its write route."""
+    """A relay, what stands behind it, and a token that opens its write route; a good connection begins with `hello`."""
 
     relay: Relay
     recorder: Recorder
     token: str
+    hello: bytes = b""

@@ -51,8 +51,9 @@ async def test_a_trusted_proxy_that_was_announced_is_believed_in_turn():
 
 @on_a_loop
 async def test_a_proxy_that_speaks_for_itself():
+    """By LOCAL, as for a health check, and by nothing else: tests/attacks/cases/6-identity has the others."""
     async with upstream(answering(OK)) as origin, stage(origin.port, change=trusting, proxied=True) as relay:
-        client = await relay.client(b"PROXY UNKNOWN\r\n" + get())
+        client = await relay.client(b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0" + get())
         assert (await client.message()).status == 200
         assert origin.requests[0].get("x-forwarded-for") == "127.0.0.1"
 
