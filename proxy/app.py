@@ -40,8 +40,9 @@ from proxy.parts import Ledger, Parts, console_only, in_background, make_ledger,
 from proxy.pki.certificates import Certificates
 from proxy.pki.expiry import CertificateEnds
 from proxy.pki.watch import CertWatch
-from proxy.process import prepare_process, room_for_clients
+from proxy.process import prepare_process, room_for_sockets
 from proxy.relay.beside import open_beside
+from proxy.relay.budget import Budget
 from proxy.relay.context import RelayContext
 from proxy.relay.figures import certificate_samples, guesser_samples, provider_samples, relay_samples
 from proxy.relay.finder import AnswerFinder
@@ -119,12 +120,9 @@ class App:
             people = await self._open_people(stack, snapshot)
             sessions = None if people is None else people.keeper
             finder = AnswerFinder(watch, passwords, self._jwts, self._introspector, sessions)
-            relay = RelayContext(Gate(snapshot, self._memory), finder, observers.add)
+            relay = RelayContext(Gate(snapshot, self._memory), finder, observers.add, Budget(*room_for_sockets()))
             relay.clock = self._clock
             self._take(relay, snapshot)
-            relay.room = room_for_clients()
-            if relay.room < snapshot.bounds.max_connections:
-                _log.warning("%d client connections are taken: for more, raise the limit of open files", relay.room)
             relay.trust = settings.tls and settings.tls.trust
             if watch is not None:
                 watch.on_revoked = lambda token_ids: end_revoked(relay, token_ids)
@@ -147,6 +145,9 @@ class App:
                 parts.desk.start()
                 stack.push_async_callback(asyncio.to_thread, parts.desk.stop)
             await self._open_console(stack, parts)
+            if relay.budget.size < snapshot.bounds.max_connections:
+                few = "%d client connections are taken: for more, raise the limit of open files"
+                _log.warning(few, relay.budget.size)
             if certificate is not None:
                 in_background(stack, certificate[0].run(parts.use))
             in_background(stack, sweep(parts))
@@ -253,11 +254,12 @@ class App:
         if address is None:
             return
         from proxy.console.page import CONTENT_TYPE, Page  # noqa: PLC0415 - not paid for where it is not used
-        from proxy.console.telemetry import Telemetry  # noqa: PLC0415
+        from proxy.console.telemetry import MAX_CONNECTIONS, Telemetry  # noqa: PLC0415
 
         page = Page(lambda: self._samples(parts))
         reload = self._reload.now if self._loaded.settings.reloads_by_http else None
-        telemetry = Telemetry(page.build, CONTENT_TYPE, lambda: ", ".join(self._missing(parts)), reload)
+        unready = lambda: ", ".join(self._missing(parts))  # noqa: E731
+        telemetry = Telemetry(page.build, CONTENT_TYPE, unready, reload, parts.relay.budget.share(MAX_CONNECTIONS).size)
         await telemetry.open(address.host, address.port)
         stack.callback(telemetry.close)
         _log.info("telemetry on %s", address)

@@ -14,17 +14,21 @@ _TRIM_BYTES = 16 * 1024 * 1024
 _MMAP_BYTES = 1024 * 1024
 
 
-#: Kept from clients: upstreams, the store, logs, and the listener by which the process is looked at.
+#: Kept from clients: half of it for upstreams, half for the store, logs and what providers are asked by.
 _LEAST_RESERVE = 64
 _PLENTY = 1_000_000
 
 
-def room_for_clients() -> int:
-    """How many connections of clients may be open; a quarter of the open files, 64 at least, is not theirs."""
+def room_for_sockets() -> tuple[int, int]:
+    """How many sockets clients may hold, and how many they and the connections to upstreams together.
+
+    A quarter of the open files, 64 at least, is not the clients', and half of that not the upstreams' either.
+    """
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if files == resource.RLIM_INFINITY:
-        return _PLENTY
-    return max(1, files - max(_LEAST_RESERVE, files // 4))
+        return _PLENTY, 2 * _PLENTY
+    reserve = max(_LEAST_RESERVE, files // 4)
+    return max(1, files - reserve), max(2, files - reserve // 2)
 
 
 def prepare_process() -> None:

@@ -47,11 +47,13 @@ class Telemetry:
         content_type: str,
         unready: Callable[[], str],
         reload: Callable[[], Awaitable[Sequence[str]]] | None = None,
+        max_connections: int = MAX_CONNECTIONS,
     ) -> None:
         self._build_page = build_page
         self._content_type = content_type
         self._unready = unready
         self._reload = reload
+        self._max_connections = max_connections
         self._page = b""
         self._page_at = -PAGE_LIVES_S
         self._server: asyncio.Server | None = None
@@ -77,7 +79,7 @@ class Telemetry:
         """It is new, or has asked something: it is the last one to make room."""
         self.connections.pop(connection, None)
         self.connections[connection] = None
-        if len(self.connections) > MAX_CONNECTIONS:
+        if len(self.connections) > self._max_connections:
             next(iter(self.connections)).cut()
 
     def answer(self, head: RequestHead, *, close: bool) -> bytes:

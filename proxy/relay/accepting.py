@@ -11,7 +11,8 @@ import asyncio
 import errno
 import socket
 
-_NO_FILES = frozenset({errno.EMFILE, errno.ENFILE})
+#: What says that it is the process that has no file left, and no fault of a peer's.
+NO_FILES = frozenset({errno.EMFILE, errno.ENFILE})
 
 
 class ListeningSocket(socket.socket):
@@ -28,7 +29,7 @@ class ListeningSocket(socket.socket):
         try:
             return super().accept()
         except OSError as error:
-            self._told = error.errno in _NO_FILES
+            self._told = error.errno in NO_FILES
             raise
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from proxy.process import room_for_clients
 from proxy.relay.context import RelayContext
 from proxy.relay.listener import Listeners
 
@@ -15,9 +14,6 @@ if TYPE_CHECKING:
     from proxy.gate.snapshot import Route
     from proxy.relay.context import Decider
 
-#: Of what the process has room for: such a listener is for few, and must not take the senders' place.
-_SHARE = 8
-
 
 async def open_beside(
     public: Listeners, gate: Decider, routes: Iterable[Route], addresses: Iterable[Address], *, tls: bool
@@ -26,9 +22,9 @@ async def open_beside(
     places = [(address.host, address.port) for address in addresses]
     if not places:
         return None
-    relay = RelayContext(gate, public.relay.finder, public.relay.report)
-    relay.internal, relay.trust = public.relay.internal, public.relay.trust
-    relay.room = room_for_clients() // _SHARE
+    budget = public.relay.budget
+    relay = RelayContext(gate, public.relay.finder, public.relay.report, budget, budget.share())
+    relay.clock, relay.internal, relay.trust = public.relay.clock, public.relay.internal, public.relay.trust
     relay.use_upstreams(routes)
     listeners = Listeners(relay, public.tls.context if tls and public.tls is not None else None)
     await listeners.open(places)

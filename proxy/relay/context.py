@@ -11,6 +11,7 @@ from proxy.gate.edits import IDENTITY_FIELDS
 from proxy.gate.limit import address_key
 from proxy.gate.snapshot import CONTROL
 from proxy.relay.balance import Balance
+from proxy.relay.budget import Budget
 from proxy.relay.internal import Internal
 from proxy.relay.pool import Pool
 from proxy.wire.head import RequestMemo
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from proxy.gate.snapshot import ClientTrust, Route, Snapshot, Upstream
     from proxy.observe.outcome import Outcome
     from proxy.relay.balance import Backend
+    from proxy.relay.budget import Places
     from proxy.relay.connection import ClientConnection
     from proxy.relay.tunnel import Tunnel
     from proxy.wire.head import RequestHead
@@ -65,7 +67,14 @@ class Decider(Protocol):
 class RelayContext:
     """Shared by all connections: where the rules are, where the upstreams are, whom to tell."""
 
-    def __init__(self, gate: Decider, finder: Finder, report: Callable[[Outcome], None]) -> None:
+    def __init__(
+        self,
+        gate: Decider,
+        finder: Finder,
+        report: Callable[[Outcome], None],
+        budget: Budget | None = None,
+        places: Places | None = None,
+    ) -> None:
         self.gate = gate
         self.finder = finder
         self.report = report
@@ -74,8 +83,11 @@ class RelayContext:
         self.backends: dict[str, Backend] = {}  # by the name of a route
         self.connections: set[ClientConnection | Tunnel] = set()
         self.tunnels = 0
-        #: Connections for which the process has files; the bound of the configuration may be lower.
-        self.room = 1_000_000
+        #: What the process has files for, and what of it is for clients here; the configuration may say less.
+        self.budget = budget or Budget()
+        self.places = places or self.budget
+        #: Those who hold a socket here, also before they have become `connections`.
+        self.present = 0
         self.per_ip: dict[str, int] = {}
         self.request_memo = RequestMemo(IDENTITY_FIELDS)
         self.response_memo = ResponseMemo()
@@ -97,7 +109,7 @@ class RelayContext:
                 pools[upstream] = (
                     pools.get(upstream)
                     or self.pools.get(upstream)
-                    or Pool(upstream, self._memo_for(upstream), self.internal)
+                    or Pool(upstream, self._memo_for(upstream), self.internal, self.budget)
                 )
             mine = [pools[upstream] for upstream in (route.upstream, *route.spares)]
             backends[route.name] = Balance(mine, first_available=route.first_available) if route.spares else mine[0]
@@ -116,21 +128,35 @@ class RelayContext:
                 certificate.distrust()
                 connection.drain(last_call=False)  # it would be answered by a refusal, and who is cut asks again
 
-    def admit(self, connection: ClientConnection) -> bool:
-        """Count a connection in; False when there is no room for it, in all or for its address, or for its certificate.
+    def enter(self, peer: str) -> bool:
+        """Count in who has connected from `peer`, until `leave`; False: no room is left, in all or for its address.
 
-        A trusted proxy brings the connections of many.
+        From the first byte: whoever is within a handshake, or is to announce a client, holds a socket like any other. A
+        trusted proxy brings the connections of many.
         """
-        address = address_key(connection.peer)
-        self.connections.add(connection)
+        address = address_key(peer)
         mine = self.per_ip[address] = self.per_ip.get(address, 0) + 1
+        self.present += 1
+        has_place = self.places.take()
         bounds, proxies = self.gate.snapshot.bounds, self.gate.proxies
-        if len(self.connections) > bounds.max_connections or len(self.connections) > self.room:
+        if not has_place or self.present > bounds.max_connections:
             return False
+        return mine <= bounds.max_connections_per_ip or (proxies is not None and proxies.trust(peer))
+
+    def leave(self, peer: str) -> None:
+        """Count it out."""
+        address = address_key(peer)
+        self.present -= 1
+        self.places.give()
+        left = self.per_ip.pop(address, 1) - 1
+        if left > 0:
+            self.per_ip[address] = left
+
+    def admit(self, connection: ClientConnection) -> bool:
+        """Count a connection in; False when there is no room for it, or for its certificate."""
+        self.connections.add(connection)
         certificate = connection.last_shown.certificate
-        if certificate is not None and not certificate.allowed:
-            return False
-        return mine <= bounds.max_connections_per_ip or (proxies is not None and proxies.trust(connection.peer))
+        return self.enter(connection.peer) and (certificate is None or certificate.allowed)
 
     def replace(self, connection: ClientConnection, tunnel: Tunnel) -> None:
         """The same connection by another name: its place in the counts stays its own."""
@@ -140,11 +166,8 @@ class RelayContext:
 
     def forget(self, connection: ClientConnection | Tunnel) -> None:
         """Count it out."""
-        address = address_key(connection.peer)
         self.connections.discard(connection)
-        left = self.per_ip.pop(address, 1) - 1
-        if left > 0:
-            self.per_ip[address] = left
+        self.leave(connection.peer)
 
     def remember(self, head: RequestHead, peer: str) -> None:
         """Its sender is let in, so what was new in the head just read is known from now on."""

@@ -34,9 +34,10 @@ class Listeners:
             TlsListener(
                 context,
                 lambda: ClientConnection(relay, "https"),
+                doors=relay,
                 handshake_timeout_s=timeouts.tls_handshake,
                 close_timeout_s=timeouts.send,
-                max_handshakes=min(_MAX_HANDSHAKES, relay.room // 8 + 1),
+                max_handshakes=min(_MAX_HANDSHAKES, relay.places.size // 8 + 1),
             )
             if context is not None
             else None

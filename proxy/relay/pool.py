@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 from proxy.gate.decision import Reason
 from proxy.gate.snapshot import CONTROL
 from proxy.pki.context import PairError
+from proxy.relay.accepting import NO_FILES
+from proxy.relay.budget import Budget
 from proxy.relay.upstream import UpstreamConnection
 from proxy.relay.upstream_files import UpstreamFiles
 
@@ -59,9 +61,14 @@ def why(error: Exception) -> str:
 class Pool:
     """The idle connections of one upstream, newest first: the oldest may then grow stale and be swept away."""
 
-    def __init__(self, upstream: Upstream, memo: ResponseMemo, internal: Internal | None = None) -> None:
+    def __init__(
+        self, upstream: Upstream, memo: ResponseMemo, internal: Internal | None = None, budget: Budget | None = None
+    ) -> None:
         self.upstream = upstream
         self._internal = internal
+        self._budget = budget or Budget()
+        self._budget.pools.add(self)
+        self._sockets = 2 if upstream == CONTROL else 1  # both ends of it are ours
         #: None: it is reached with no files and no credential.
         self.files = UpstreamFiles(upstream) if upstream.tls or upstream.login else None
         self.is_down = False
@@ -80,6 +87,23 @@ class Pool:
     def active(self) -> int:
         return len(self._all) - len(self._idle)
 
+    @property
+    def idle_since(self) -> float:
+        """Of the one that has been idle longest; there is one."""
+        return next(iter(self._idle.values()))
+
+    def drop_oldest(self) -> None:
+        next(iter(self._idle)).abort()
+
+    def opened(self, connection: UpstreamConnection) -> None:
+        """It holds a socket, until it is `closed`."""
+        self._all.add(connection)
+        self._budget.lend(self._sockets)
+
+    def closed(self, connection: UpstreamConnection) -> None:
+        self.forget(connection)
+        self._budget.give_back(self._sockets)
+
     def take(self) -> UpstreamConnection | None:
         """An idle connection, or None: then `connect`."""
         idle = self._idle
@@ -93,7 +117,7 @@ class Pool:
         self._idle[connection] = now
 
     def forget(self, connection: UpstreamConnection) -> None:
-        """The connection is gone."""
+        """The connection is not to be used any more."""
         self._idle.pop(connection, None)
         self._all.discard(connection)
 
@@ -105,6 +129,7 @@ class Pool:
     def retire(self) -> None:
         """No route goes here any more: what is under way ends, and nothing is kept."""
         self._retired = True
+        self._budget.pools.discard(self)
         for connection in list(self._idle):
             connection.abort()
 
@@ -118,6 +143,9 @@ class Pool:
 
     async def dial(self, timeout_s: float) -> UpstreamConnection | Reason:
         """One attempt to connect, and what came of it is remembered in `is_down`."""
+        if not self._budget.may_dial(self._sockets):
+            return Reason.UPSTREAM_REFUSED  # by ourselves: it says nothing of the upstream
+        self._budget.lend(self._sockets)
         try:
             async with asyncio.timeout(timeout_s):
                 connection = await self._dial()
@@ -127,9 +155,11 @@ class Pool:
             return Reason.UPSTREAM_LATE
         except (OSError, PairError) as error:  # ssl.SSLError is an OSError
             self.connect_failures += 1
-            self.note(why(error))
+            if error.__class__ is PairError or getattr(error, "errno", None) not in NO_FILES:
+                self.note(why(error))
             return Reason.UPSTREAM_REFUSED
-        self._all.add(connection)
+        finally:
+            self._budget.give_back(self._sockets)  # if it is open, it has said so itself
         self.note("")
         return connection
 

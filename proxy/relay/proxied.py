@@ -32,6 +32,7 @@ class ProxiedConnection(asyncio.Protocol):
         self._make = make
         self._buffer = b""
         self._deadline: asyncio.TimerHandle | None = None
+        self._is_waiting = False
 
     def connection_made(self, transport: Any) -> None:
         self._transport = transport
@@ -39,6 +40,10 @@ class ProxiedConnection(asyncio.Protocol):
         gate = self._relay.gate
         if gate.proxies is None or not gate.proxies.trust(self._peer):
             self._hand_over(transport, b"")
+            return
+        self._is_waiting = True
+        if not self._relay.enter(self._peer):
+            transport.abort()
             return
         loop, header_s = asyncio.get_running_loop(), gate.snapshot.timeouts.header
         self._deadline = loop.call_later(header_s, self._refuse, Reason.CLIENT_LATE)
@@ -57,10 +62,10 @@ class ProxiedConnection(asyncio.Protocol):
         self._hand_over(transport, rest)
 
     def connection_lost(self, _exc: Exception | None) -> None:
-        self._stop_waiting()
+        self._leave()
 
     def _hand_over(self, transport: Any, rest: bytes) -> None:
-        self._stop_waiting()
+        self._leave()
         inner = self._make()
         self._transport.set_protocol(inner)
         inner.connection_made(transport)
@@ -71,6 +76,12 @@ class ProxiedConnection(asyncio.Protocol):
         self._stop_waiting()
         report_bytes(self._relay, self._peer, reason, 0, monotonic())
         self._transport.abort()
+
+    def _leave(self) -> None:
+        self._stop_waiting()
+        if self._is_waiting:
+            self._is_waiting = False
+            self._relay.leave(self._peer)
 
     def _stop_waiting(self) -> None:
         if self._deadline is not None:

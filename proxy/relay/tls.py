@@ -8,8 +8,9 @@ from __future__ import annotations
 import ssl
 from dataclasses import dataclass
 from time import monotonic
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
+from proxy.relay.reading import peer_address
 from proxy.relay.tls_connection import TlsConnection
 
 if TYPE_CHECKING:
@@ -24,6 +25,13 @@ HANDSHAKE_CHANCE_S: Final = 1.0
 
 #: What is read from a socket at once; as uvloop and asyncio have it.
 INBOX_BYTES: Final = 256 * 1024
+
+
+class Doors(Protocol):
+    """Where those are counted who are within a handshake: `RelayContext`."""
+
+    def enter(self, peer: str, /) -> bool: ...
+    def leave(self, peer: str, /) -> None: ...
 
 
 @dataclass(slots=True)
@@ -48,12 +56,14 @@ class TlsListener:
         context: ServerContext,
         make_inner: Callable[[], Inner],
         *,
+        doors: Doors | None = None,
         handshake_timeout_s: float = 10.0,
         close_timeout_s: float = 60.0,
         max_handshakes: int = 4096,
     ) -> None:
         self.context = context
         self.make_inner = make_inner
+        self._doors = doors
         self.handshake_timeout_s = handshake_timeout_s
         self.close_timeout_s = close_timeout_s
         self.max_handshakes = max_handshakes
@@ -78,6 +88,11 @@ class TlsListener:
 
     def admit(self, connection: TlsConnection) -> bool:
         """Whether a handshake may begin; a bound that is reached costs the longest waiting one its place."""
+        if self._doors is not None:
+            connection.peer = peer_address(connection)
+            if not self._doors.enter(connection.peer):
+                self.counts.refused += 1
+                return False
         opening, now = self._opening, monotonic()
         if len(opening) >= self.max_handshakes:
             oldest = next(iter(opening), None)
@@ -88,6 +103,12 @@ class TlsListener:
         connection.deadline = now + self.handshake_timeout_s
         opening[connection] = None
         return True
+
+    def let_go(self, connection: TlsConnection) -> None:
+        """Its handshake is over: it is gone, or the inner protocol, which is counted by itself, is about to be made."""
+        peer, connection.peer = connection.peer, ""
+        if peer and self._doors is not None:
+            self._doors.leave(peer)
 
     def watch_closing(self, connection: TlsConnection) -> None:
         """Give the connection until its new deadline to take what is still to be sent."""

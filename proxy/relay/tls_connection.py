@@ -81,6 +81,7 @@ class TlsConnection(asyncio.BufferedProtocol):
         "_told",
         "_transport",
         "deadline",
+        "peer",
     )
 
     _transport: asyncio.Transport
@@ -106,6 +107,7 @@ class TlsConnection(asyncio.BufferedProtocol):
         self._kept = b""
         self._close_backlog = 0
         self.deadline = 0.0
+        self.peer = ""  # whom the listener counts, until the handshake is done
 
     # As a protocol, called by the socket's transport
 
@@ -165,6 +167,7 @@ class TlsConnection(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._listener.forget(self)
+        self._listener.let_go(self)
         closing, self._closing = self._closing, True
         inner, self._inner = self._inner, None
         if inner is None and not closing:
@@ -308,6 +311,7 @@ class TlsConnection(asyncio.BufferedProtocol):
         if self._outgoing.pending:
             self._send(self._drain())
         listener.forget(self)
+        listener.let_go(self)
         listener.counts.completed += 1
         self._inner = inner = listener.make_inner()
         self._deliver = inner.data_received

@@ -63,6 +63,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._transport = transport
         self.write = transport.write
         self.reading = Reading(transport)
+        self.pool.opened(self)
         transport.set_write_buffer_limits(high=WRITE_LIMIT)
 
     def begin(self, exchange: Exchange, first: list[bytes | memoryview]) -> None:
@@ -131,7 +132,7 @@ class UpstreamConnection(asyncio.Protocol):
             exchange.answered(reusable=False)
 
     def connection_lost(self, _exc: Exception | None) -> None:
-        self.pool.forget(self)
+        self.pool.closed(self)
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.upstream_broke(Reason.UPSTREAM_BROKE, silent=not self._heard)

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from proxy.gate.forwarded import Proxies
-from proxy.gate.snapshot import ClientTrust, RateLimit, Route, RouteKind, Rule, Telling, Upstream, Way
+from proxy.gate.snapshot import Bounds, ClientTrust, RateLimit, Route, RouteKind, Rule, Telling, Upstream, Way
 from proxy.pki.authority import Leaf, issue, make_authority
 from proxy.pki.certificates import Certificates
 from proxy.pki.context import PairError, build_server_context
@@ -67,14 +67,14 @@ def certified_routes(port):
 
 
 @contextlib.asynccontextmanager
-async def relaying(pki, a_trust):
+async def relaying(pki, a_trust, bounds=None):
     """A relay with TLS whose certificate and trust are watched."""
     pair = pki / "ours" / "localhost.crt", pki / "ours" / "localhost.key"
     certificates = Certificates([CertWatch(*pair, ssl.TLSVersion.TLSv1_2, a_trust)], poll_s=POLL_S)
     roles = {"cert:CN=grafana": frozenset({"viewer"}), "cert:CN=prometheus": frozenset({"viewer"})}
     async with upstream(answering(OK)) as origin:
         change = lambda snapshot: replace(snapshot, roles=roles, routes=certified_routes(origin.port))  # noqa: E731
-        async with stage(origin.port, context=certificates.load(), change=change) as relay:
+        async with stage(origin.port, context=certificates.load(), change=change, bounds=bounds) as relay:
             relay.context.trust = a_trust
             relay.origin = origin
             watching = asyncio.create_task(certificates.run(relay.listeners.use))
@@ -261,6 +261,27 @@ async def test_no_handshake_that_began_under_another_trust_is_finished(pki, tmp_
         assert await waiting.read(12) == b"HTTP/1.1 200"
         assert await relay.reasons(1) == ["ok"]
         assert relay.listeners.tls.counts.failed == 1
+
+
+@both_loops
+@on_a_loop
+async def test_handshakes_count_for_their_address(pki, loop):
+    """D5: an address that holds as many connections as it may cannot hold a handshake more, nor the other way round."""
+    async with relaying(pki, trust(pki), Bounds(max_connections_per_ip=2)) as relay:
+        begun = await asyncio.open_connection("127.0.0.1", relay.port)
+        await until(lambda: relay.listeners.tls.handshaking == 1)
+        async with Client(relay, pki, "grafana") as client:
+            assert await client.ask() == 200
+            assert relay.context.per_ip == {"127.0.0.1": 2}
+            reader, writer = await asyncio.open_connection("127.0.0.1", relay.port)
+            with contextlib.suppress(ConnectionResetError):
+                assert await reader.read() == b""
+            assert relay.listeners.tls.counts.refused == 1
+            writer.close()
+            assert await client.ask() == 200
+        begun[1].close()
+        await until(lambda: relay.context.per_ip == {} and relay.context.present == 0)
+        assert await asked(relay, pki, "grafana") == 200
 
 
 @on_a_loop

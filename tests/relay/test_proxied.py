@@ -14,7 +14,7 @@ from proxy.gate.forwarded import Proxies
 from proxy.gate.snapshot import Bounds
 from proxy.pki.authority import Leaf, issue, make_authority
 from proxy.pki.context import build_server_context
-from tests.relay.stage import OK, answering, both_loops, get, on_a_loop, stage, upstream
+from tests.relay.stage import OK, answering, both_loops, get, on_a_loop, stage, until, upstream
 
 HEADER = b"PROXY TCP4 198.51.100.9 192.0.2.1 1234 443\r\n"
 NETWORKS = (ip_network("127.0.0.0/8"), ip_network("10.0.0.0/8"))
@@ -68,6 +68,27 @@ async def test_connections_are_counted_for_the_announced_address():
         first, second = await relay.client(HEADER + get()), await relay.client(HEADER + get())
         assert (await first.message()).status == 200
         assert await second.end() in {"fin", "reset"}
+
+
+@both_loops
+@on_a_loop
+async def test_who_is_to_announce_a_client_holds_a_place_and_gives_it_up_for_that_client(loop):
+    """A proxy is not held to the bound of an address, but to the bound of all."""
+    bounds = Bounds(max_connections=2, max_connections_per_ip=1)
+    async with (
+        upstream(answering(OK)) as origin,
+        stage(origin.port, change=trusting, bounds=bounds, proxied=True) as relay,
+    ):
+        first, second = await relay.client(HEADER[:9]), await relay.client(HEADER[:9])
+        await until(lambda: relay.context.present == 2)
+        assert relay.context.per_ip == {"127.0.0.1": 2}
+        third = await relay.client(HEADER + get())
+        assert await third.end() in {"fin", "reset"}
+        second.close()
+        await until(lambda: relay.context.present == 1)
+        await first.send(HEADER[9:] + get())
+        assert (await first.message()).status == 200
+        assert relay.context.per_ip == {"198.51.100.9": 1}
 
 
 @both_loops
