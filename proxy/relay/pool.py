@@ -142,7 +142,10 @@ class Pool:
         return await connect((self,), budget_s)
 
     async def dial(self, timeout_s: float) -> UpstreamConnection | Reason:
-        """One attempt to connect, and what came of it is remembered in `is_down`."""
+        """One attempt to connect, and what came of it is remembered in `is_down`.
+
+        Of an upstream with a health path a connect says nothing good: its server may answer, and answer 503.
+        """
         if not self._budget.may_dial(self._sockets):
             return Reason.UPSTREAM_REFUSED  # by ourselves: it says nothing of the upstream
         self._budget.lend(self._sockets)
@@ -160,7 +163,8 @@ class Pool:
             return Reason.UPSTREAM_REFUSED
         finally:
             self._budget.give_back(self._sockets)  # if it is open, it has said so itself
-        self.note("")
+        if not self.upstream.health_path:
+            self.note("")
         return connection
 
     def note(self, failure: str) -> None:

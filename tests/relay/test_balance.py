@@ -7,6 +7,7 @@ import contextlib
 import socket
 from dataclasses import replace
 
+from proxy.gate.decision import Reason
 from proxy.gate.snapshot import Upstream
 from proxy.relay.reach import Reach
 from tests.kit.process import free_port
@@ -66,6 +67,20 @@ async def test_the_first_that_is_there_serves(loop):
             assert second.requests == []
             await first.stop()
             assert [await served(relay) for _ in range(3)] == [(200, b"two")] * 3
+
+
+@on_a_loop
+async def test_only_its_health_check_brings_an_unwell_server_back():
+    """It may take connections all the while, and answer each request with an error."""
+    async with upstream(answering(answer(b"one"))) as first, upstream(answering(answer(b"two"))) as second:
+        change = behind(first.port, second.port, first_available=True, health_path=b"/-/ready")
+        async with stage(first.port, change=change) as relay:
+            pool = next(pool for up, pool in relay.context.pools.items() if up.port == first.port)
+            pool.note("/-/ready answered 503")
+            assert not isinstance(await pool.dial(5.0), Reason)
+            assert await served(relay) == (200, b"two")
+            pool.note("")
+            assert await served(relay) == (200, b"one")
 
 
 @both_loops
