@@ -39,7 +39,7 @@ from proxy.observe.observers import Observers
 from proxy.parts import Ledger, Parts, console_only, in_background, make_ledger, sweep
 from proxy.pki.certificates import Certificates
 from proxy.pki.expiry import CertificateEnds
-from proxy.pki.watch import CertWatch
+from proxy.pki.watch import CertWatch, TrustWatch
 from proxy.process import prepare_process, room_for_sockets
 from proxy.relay.beside import open_beside
 from proxy.relay.budget import Budget
@@ -245,7 +245,8 @@ class App:
             return None
         lowest = _TLS_VERSIONS[tls.min_version]
         pairs = [(tls.cert_file, tls.key_file), *tls.others]
-        certificates = Certificates([CertWatch(cert, key, lowest, tls.trust) for cert, key in pairs])
+        watches = [CertWatch(cert, key, lowest) for cert, key in pairs]
+        certificates = Certificates(watches, None if tls.trust is None else TrustWatch(tls.trust))
         return certificates, certificates.load()
 
     async def _open_telemetry(self, stack: contextlib.AsyncExitStack, parts: Parts) -> None:

@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from proxy.config.read import ConfigError, load
-from proxy.config.stamp import look_at
+from proxy.stamp import look_at
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from proxy.config.problem import Problem
     from proxy.config.read import Loaded
-    from proxy.config.stamp import Stamp
+    from proxy.stamp import Stamp
 
 _log = logging.getLogger("promgate.server")
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from proxy.config.stamp import look_at
+from proxy.stamp import look_at
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from proxy.config.stamp import Stamp
+    from proxy.stamp import Stamp
 
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_@.-]{1,80}", re.ASCII)
 

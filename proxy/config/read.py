@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping as Env
     from pathlib import Path
 
-    from proxy.config.stamp import Stamp
     from proxy.config.units import Address
     from proxy.gate.snapshot import Snapshot
+    from proxy.stamp import Stamp
 
 __all__ = ["ConfigError", "Loaded", "Problem", "load"]
 

@@ -11,11 +11,13 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from proxy.login.keys import read_keys
+from proxy.stamp import look_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from proxy.login.keys import Key
+    from proxy.stamp import Stamp
 
 _log = logging.getLogger("promgate.jwt")
 
@@ -31,7 +33,7 @@ class KeySet:
     def __init__(self, text: str, path: str, clock: Callable[[], float] = monotonic) -> None:
         self._path = path
         self._clock = clock
-        self._mark: tuple[int, int, int] | None = None
+        self._mark: Stamp = None
         self._keys = read_keys(text)
         self._had = {key.kid for key in self._keys}
         self._awaited: dict[str, float] = {}
@@ -54,7 +56,7 @@ class KeySet:
         return now < since + _LATE_S
 
     def _follow(self) -> None:
-        mark = _mark_of(self._path)
+        mark = look_at(Path(self._path)) if self._path else None
         if mark is None or mark == self._mark:
             return
         try:
@@ -73,12 +75,3 @@ class KeySet:
             else:
                 _log.error("%s has no key that can be used, the keys before it go on", self._path)
         self._mark = mark
-
-
-def _mark_of(path: str) -> tuple[int, int, int] | None:
-    """What changes when a file does; None while there is none."""
-    try:
-        stat = Path(path).stat() if path else None
-    except OSError:
-        return None
-    return None if stat is None else (stat.st_mtime_ns, stat.st_ino, stat.st_size)

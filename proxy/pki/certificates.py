@@ -7,6 +7,7 @@ same of clients, so a choice by name changes nothing of who is let in.
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, Final
 
 from proxy.pki.context import PairError
@@ -17,8 +18,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from proxy.pki.groups import ServerContext
-    from proxy.pki.watch import CertWatch
+    from proxy.pki.watch import CertWatch, TrustWatch
 
+log = logging.getLogger("promgate.pki")
 
 POLL_S: Final = 1.0
 
@@ -26,8 +28,11 @@ POLL_S: Final = 1.0
 class Certificates:
     """`load` once, then `run`. The first of `watches` is the one for everybody."""
 
-    def __init__(self, watches: Sequence[CertWatch], *, poll_s: float = POLL_S) -> None:
+    def __init__(
+        self, watches: Sequence[CertWatch], trust: TrustWatch | None = None, *, poll_s: float = POLL_S
+    ) -> None:
         self._watches = watches
+        self._trust = trust
         self._poll_s = poll_s
         self._by_name: dict[str, ServerContext] = {}
         self._contexts: list[ServerContext] = []
@@ -43,11 +48,12 @@ class Certificates:
 
     @property
     def failed(self) -> bool:
-        return any(watch.failed for watch in self._watches)
+        return any(watch.failed for watch in self._watches) or (self._trust is not None and self._trust.failed)
 
     def load(self) -> ServerContext:
         """The context to listen with; blocks; raises PairError."""
-        self._contexts = [watch.load() for watch in self._watches]
+        trusted = None if self._trust is None else self._trust.load()
+        self._contexts = [watch.load(trusted) for watch in self._watches]
         for watch in self._watches[1:]:
             if not watch.names:
                 raise PairError(f"{watch.cert_file}: stands for no DNS name, so nobody could ask for it: issue it anew")
@@ -60,11 +66,23 @@ class Certificates:
         """
         while True:
             await asyncio.sleep(self._poll_s)
-            fresh = await asyncio.to_thread(lambda: [watch.poll() for watch in self._watches])
+            fresh, changed = await asyncio.to_thread(self._poll)
             if any(fresh):
                 self._contexts = [new or old for new, old in zip(fresh, self._contexts, strict=True)]
-                changed = any(new and watch.trust_changed for new, watch in zip(fresh, self._watches, strict=True))
                 take(self._build(), changed)
+
+    def _poll(self) -> tuple[list[ServerContext | None], bool]:
+        """One look at all files: the contexts that are new, and whether the trust is. It is one for all pairs."""
+        trust = self._trust
+        changed = trust is not None and trust.poll()
+        trusted = None if trust is None else trust.trusted
+        try:
+            return [watch.poll(trusted, anew=changed) for watch in self._watches], changed
+        except (PairError, OSError) as exc:  # as when no file can be opened: no pair may have a trust of its own
+            log.error("the new authorities are not taken yet: %s", exc)  # noqa: TRY400
+            if trust is not None:
+                trust.take_again()
+            return [], False
 
     def _build(self) -> ServerContext:
         """The first context, which hands a handshake over to the one whose certificate has the name."""

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Final
 
 from proxy.pki.context import MAX_PEM_BYTES
 from proxy.pki.validity import find_ends
-from proxy.pki.watch import stamp_of
+from proxy.stamp import look_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from proxy.pki.watch import Stamp
+    from proxy.stamp import Stamp
 
 _log = logging.getLogger("promgate.pki")
 
@@ -96,7 +96,7 @@ class CertificateEnds:
     def look(self, now: float) -> None:
         """One look, at the unix time `now`; blocks, raises nothing. What ends soon is logged when a file is new."""
         for option, file in self._named.items():
-            stamp = stamp_of(file)
+            stamp = look_at(file)
             if stamp is None or self._seen.get(file) == stamp:
                 continue
             self._seen[file] = stamp

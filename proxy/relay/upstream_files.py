@@ -12,15 +12,15 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from proxy.config.stamp import look_at
 from proxy.pki.context import PairError, build_client_context
+from proxy.stamp import look_at
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Iterable
 
-    from proxy.config.stamp import Stamp
     from proxy.gate.snapshot import Upstream, UpstreamLogin
+    from proxy.stamp import Stamp
 
 _log = logging.getLogger("promgate.upstream")
 

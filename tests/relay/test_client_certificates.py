@@ -19,7 +19,7 @@ from proxy.gate.snapshot import Bounds, ClientTrust, RateLimit, Route, RouteKind
 from proxy.pki.authority import Leaf, issue, make_authority
 from proxy.pki.certificates import Certificates
 from proxy.pki.context import PairError, build_server_context
-from proxy.pki.watch import CertWatch
+from proxy.pki.watch import CertWatch, TrustWatch
 from tests.kit.revocations import revoke
 from tests.relay.stage import OK, answering, both_loops, get, on_a_loop, stage, until, upstream
 from tests.relay.tls_peer import Peer as Handshake
@@ -70,7 +70,7 @@ def certified_routes(port):
 async def relaying(pki, a_trust, bounds=None):
     """A relay with TLS whose certificate and trust are watched."""
     pair = pki / "ours" / "localhost.crt", pki / "ours" / "localhost.key"
-    certificates = Certificates([CertWatch(*pair, ssl.TLSVersion.TLSv1_2, a_trust)], poll_s=POLL_S)
+    certificates = Certificates([CertWatch(*pair, ssl.TLSVersion.TLSv1_2)], TrustWatch(a_trust), poll_s=POLL_S)
     roles = {"cert:CN=grafana": frozenset({"viewer"}), "cert:CN=prometheus": frozenset({"viewer"})}
     async with upstream(answering(OK)) as origin:
         change = lambda snapshot: replace(snapshot, roles=roles, routes=certified_routes(origin.port))  # noqa: E731
