@@ -24,7 +24,6 @@ from proxy.clock import Clock
 from proxy.desk.restored import look_back
 from proxy.desk.serving import ServerDesk
 from proxy.gate.decide import Gate
-from proxy.gate.forwarded import Proxies
 from proxy.gate.guessers import list_guessers
 from proxy.gate.memory import Memory
 from proxy.gate.redirect import RedirectGate
@@ -122,15 +121,16 @@ class App:
             finder = AnswerFinder(watch, passwords, self._jwts, self._introspector, sessions)
             relay = RelayContext(Gate(snapshot, self._memory), finder, observers.add, Budget(*room_for_sockets()))
             relay.clock = self._clock
-            self._take(relay, snapshot)
+            self._counts.know(route.name for route in snapshot.routes)
+            relay.use_upstreams(snapshot.routes)
             relay.trust = settings.tls and settings.tls.trust
-            if watch is not None:
-                watch.on_revoked = lambda token_ids: end_revoked(relay, token_ids)
             listeners = Listeners(relay, certificate and certificate[1])
             reach = Reach(lambda: self._checked(relay))
             parts = Parts(relay, listeners, log, observers, certificate and certificate[0], reach, ledger, people)
+            if watch is not None:
+                watch.on_revoked = partial(parts.end_everywhere, end_revoked)
             if people is not None:
-                people.keeper.on_ended = partial(_end_everywhere, parts)
+                people.keeper.on_ended = partial(parts.end_everywhere, end_sessions)
                 in_background(stack, people.keeper.run())
             await self._open_telemetry(stack, parts)
             addresses = [(address.host, address.port) for address in settings.listen]
@@ -151,7 +151,7 @@ class App:
             if certificate is not None:
                 in_background(stack, certificate[0].run(parts.use))
             in_background(stack, sweep(parts))
-            in_background(stack, keep_judging(relay))
+            in_background(stack, keep_judging(lambda: [each.relay for each in parts.every_listener]))
             in_background(stack, reach.run())
             in_background(stack, follow(lambda: [pool.files for pool in relay.pools.values() if pool.files]))
             in_background(stack, self._jwts.run())
@@ -309,23 +309,17 @@ class App:
 
     def _reloaded(self, parts: Parts, loaded: Loaded) -> None:
         """Serve by the new configuration from the next request on; what needs new sockets or files is told."""
-        relay, gate = parts.relay, Gate(loaded.snapshot, self._memory)
-        self._take(relay, loaded.snapshot)
+        changes = parts.prepare(loaded.snapshot, self._memory)  # what can fail comes before the first that is taken
+        self._counts.know(route.name for route in loaded.snapshot.routes)
         self._jwts.take(loaded.snapshot.jwt_issuers)
         self._introspector.take(loaded.snapshot.introspection)
         self._ends.take(loaded.certificates)
-        if gate.proxies is None and relay.gate.proxies is not None:
-            gate.proxies = Proxies()  # trusts nobody: connections have the client of their last request in mind
-        relay.gate = gate
+        for relay, gate, upstreams in changes:
+            relay.use(gate, upstreams)
         if parts.desk is not None:
             parts.desk.rules = loaded.snapshot.token_rules
         if parts.people is not None:
             parts.people.take(loaded.snapshot)
-        if parts.redirect is not None:
-            parts.redirect.relay.gate = RedirectGate(loaded.snapshot)
-        if parts.console is not None:
-            parts.console.relay.gate = Gate(console_only(loaded.snapshot), self._memory)
-            parts.console.relay.use_upstreams(loaded.snapshot.console)
         kept = [
             key
             for field, key in _NEED_RESTART.items()
@@ -337,10 +331,6 @@ class App:
         for warning in loaded.warnings:
             _log.warning("%s", warning)
         _log.info("%s taken: %d routes%s", loaded.settings.path, len(loaded.snapshot.routes), waits)
-
-    def _take(self, relay: RelayContext, snapshot: Snapshot) -> None:
-        self._counts.know(route.name for route in snapshot.routes)
-        relay.use_upstreams(snapshot.routes)
 
     def _checked(self, relay: RelayContext) -> list[Pool]:
         """The upstreams that are looked at beside the requests: with telemetry all, else those for which it matters."""
@@ -365,12 +355,6 @@ def _door(parts: Parts, people: People, judging: Judging) -> Door:
         judging=judging,
         now=parts.relay.clock.now,
     )
-
-
-def _end_everywhere(parts: Parts, digests: frozenset[str]) -> None:
-    """Whatever these sessions have open, on each listener."""
-    for each in parts.every_listener:
-        end_sessions(each.relay, digests)
 
 
 def run(loaded: Loaded) -> int:

@@ -10,6 +10,9 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from proxy.background import begin
+from proxy.gate.decide import Gate
+from proxy.gate.forwarded import Proxies
+from proxy.gate.redirect import RedirectGate
 from proxy.observe.senders import Senders
 from proxy.relay.listener import SWEEP_S
 from proxy.stores.ledger import ledger_beside
@@ -18,17 +21,18 @@ from proxy.tokens.ledger import Tally
 
 if TYPE_CHECKING:
     import contextlib
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine, Iterable
     from pathlib import Path
 
     from proxy.desk.serving import ServerDesk
-    from proxy.gate.snapshot import Snapshot
+    from proxy.gate.memory import Memory
+    from proxy.gate.snapshot import Route, Snapshot
     from proxy.observe.access_log import AccessLog
     from proxy.observe.observers import Observers
     from proxy.people import People
     from proxy.pki.certificates import Certificates
     from proxy.pki.groups import ServerContext
-    from proxy.relay.context import RelayContext
+    from proxy.relay.context import Decider, RelayContext, Upstreams
     from proxy.relay.listener import Listeners
     from proxy.relay.reach import Reach
 
@@ -76,6 +80,29 @@ class Parts:
     @property
     def every_listener(self) -> list[Listeners]:
         return [each for each in (self.listeners, self.redirect, self.console) if each is not None]
+
+
+    def end_everywhere(self, end: Callable[[RelayContext, frozenset[str]], None], whose: frozenset[str]) -> None:
+        """Whatever these tokens or sessions have open, on each listener."""
+        for each in self.every_listener:
+            end(each.relay, whose)
+
+    def prepare(self, snapshot: Snapshot, memory: Memory) -> list[tuple[RelayContext, Decider, Upstreams]]:
+        """For each listener the gate that is to decide by `snapshot`, and what stands behind its routes."""
+        gates: list[tuple[Listeners | None, Decider, Iterable[Route]]] = [
+            (self.listeners, Gate(snapshot, memory), snapshot.routes),
+            (self.redirect, RedirectGate(snapshot), ()),
+            (self.console, Gate(console_only(snapshot), memory), snapshot.console),
+        ]
+        changes = []
+        for listeners, gate, routes in gates:
+            if listeners is None:
+                continue
+            relay = listeners.relay
+            if gate.proxies is None and relay.gate.proxies is not None:
+                gate.proxies = Proxies()  # trusts nobody: connections have the client of their last request in mind
+            changes.append((relay, gate, relay.build_upstreams(routes)))
+        return changes
 
 
 def make_ledger(store: Path) -> Ledger:

@@ -136,9 +136,13 @@ def build_sessions(config: Config) -> SessionRules | None:
 
 
 def reserved_by(config: Config) -> tuple[str, ...]:
-    """Names of promgate's own, exact and below: no route may take them (the rest of /-/ is Prometheus' as well)."""
+    """Names of promgate's own, exact and below: no route may take them (the rest of /-/ is Prometheus' as well).
+
+    `reload` is one of them where it is answered: elsewhere it is a path like any other.
+    """
     prefix = config.control_prefix.rstrip("/")
-    names = ("login", "callback", "logout", "console", "api/v1", "auth")
+    takes_reload = config.reload.http and config.console is not None and config.console.enabled
+    names = ("login", "callback", "logout", "console", "api/v1", "auth", *(["reload"] if takes_reload else []))
     return ("/-/healthy", "/-/ready", *(f"{prefix}/{name}" for name in names))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from proxy.clock import Clock
 from proxy.gate.edits import IDENTITY_FIELDS
@@ -64,6 +64,13 @@ class Decider(Protocol):
     ) -> Identity | Deny | Need: ...
 
 
+class Upstreams(NamedTuple):
+    """What stands behind the routes of a Snapshot; a backend goes by the name of its route."""
+
+    pools: dict[Upstream, Pool]
+    backends: dict[str, Backend]
+
+
 class RelayContext:
     """Shared by all connections: where the rules are, where the upstreams are, whom to tell."""
 
@@ -98,8 +105,22 @@ class RelayContext:
         #: Which client certificates the listeners take; None: none is asked for.
         self.trust: ClientTrust | None = None
 
+    def use(self, gate: Decider, upstreams: Upstreams) -> None:
+        """Decide by `gate` from now on, and relay to what stands behind its routes: the one never without the other.
+
+        What no route names any more is left to end.
+        """
+        for upstream, pool in self.pools.items():
+            if upstream not in upstreams.pools:
+                pool.retire()
+        self.gate, (self.pools, self.backends) = gate, upstreams
+
     def use_upstreams(self, routes: Iterable[Route]) -> None:
-        """Make ready what stands behind these routes; what no route names any more is left to end."""
+        """The same, by the gate that is there."""
+        self.use(self.gate, self.build_upstreams(routes))
+
+    def build_upstreams(self, routes: Iterable[Route]) -> Upstreams:
+        """Make ready what stands behind these routes. Nothing is changed by it."""
         pools: dict[Upstream, Pool] = {}
         backends: dict[str, Backend] = {}
         for route in routes:
@@ -113,10 +134,7 @@ class RelayContext:
                 )
             mine = [pools[upstream] for upstream in (route.upstream, *route.spares)]
             backends[route.name] = Balance(mine, first_available=route.first_available) if route.spares else mine[0]
-        for upstream, pool in self.pools.items():
-            if upstream not in pools:
-                pool.retire()
-        self.pools, self.backends = pools, backends
+        return Upstreams(pools, backends)
 
     def _memo_for(self, upstream: Upstream) -> ResponseMemo:
         return self._control_memo if upstream == CONTROL else self.response_memo

@@ -17,6 +17,8 @@ from proxy.gate.decision import Deny, Forward, Need, Reason, Upgrade
 from proxy.relay.settle import find_facts
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from proxy.gate.ask import Answer, Question
     from proxy.gate.decision import Decision
     from proxy.relay.context import RelayContext
@@ -44,12 +46,13 @@ _OF_THE_MOMENT: Final = frozenset(
 )
 
 
-async def keep_judging(relay: RelayContext, each_s: float = EACH_S) -> None:
-    """Look at all that stands open, until cancelled. A defect ends one look, and is logged."""
+async def keep_judging(relays: Callable[[], Iterable[RelayContext]], each_s: float = EACH_S) -> None:
+    """Look at all that stands open at any listener, until cancelled. A defect ends one look, and is logged."""
     while True:
         await asyncio.sleep(each_s)
         try:
-            await judge_standing(relay)
+            for relay in relays():
+                await judge_standing(relay)
         except Exception:  # noqa: BLE001 - what is open would stay open unjudged
             _log.exception("a look at what stands open failed")
 

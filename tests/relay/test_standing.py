@@ -11,6 +11,7 @@ import pytest
 from proxy.gate.ask import BUSY, CheckPassword
 from proxy.gate.decide import Gate
 from proxy.gate.snapshot import Concurrency, RateLimit, Way
+from proxy.relay.context import RelayContext
 from proxy.relay.standing import judge_standing, keep_judging
 from proxy.tokens.ports import Changes
 from tests.relay.stage import both_loops, get, on_a_loop, stage, upstream
@@ -92,7 +93,8 @@ async def test_an_event_stream_too_and_by_itself():
         await peer.end()
 
     async with upstream(stream) as origin, stage(origin.port) as relay:
-        judging = asyncio.create_task(keep_judging(relay.context, 0.02))
+        other = RelayContext(relay.context.gate, relay.context.finder, relay.outcomes.append)
+        judging = asyncio.create_task(keep_judging(lambda: [other, relay.context], 0.02))
         client = await relay.client(get("/plain/events", relay.bearer))
         assert (await client.head()).status == 200
         change_tokens(relay, expires_at=1.0)
