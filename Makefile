@@ -54,6 +54,7 @@ soak: packages venv providers ## what takes minutes: a hundred rotations, an age
 		--numprocesses=2 tests/e2e/test_rotation_life.py tests/e2e/test_hold.py tests/e2e/test_oauth2_agent.py \
 		tests/stores/test_sqlite_faults.py tests/audit/test_faults.py tests/desk/test_faults.py $(ARGS)
 	PROMGATE_SOAK=1 $(BIN)/pytest --timeout=0 tests/e2e/test_bounds.py tests/e2e/test_reload.py $(ARGS)
+	@if [ "$$(id -u)" = 0 ]; then $(MAKE) demo-test; else echo 'make demo-test was not tried: it needs root' >&2; fi
 
 .PHONY: fuzz
 fuzz: venv fuzz-api ## play 50,000 streams against the independent reading of the RFCs (FUZZ=n: that many), and fuzz-api
@@ -75,6 +76,11 @@ demo: ## all parts on this machine, and a token rotated while you watch (ONCE=1:
 	@python=$$($(find_python)); [ -n "$$python" ] || { echo '$(NO_PYTHON)' >&2; exit 1; }; \
 	exec setpriv --pdeathsig KILL -- "$$python" -m demo --venv=$(VENV) \
 		$(if $(ONCE),--once,$(if $(DEMO_SECONDS),--seconds=$(DEMO_SECONDS))) $(ARGS)
+
+.PHONY: demo-test
+demo-test: venv ## `make demo` on a Debian made for it, with python3-venv, make and git alone (three minutes); needs root
+	@tests/kit/install.sh mmdebstrap
+	$(BIN)/python -m tests.containers fresh
 
 .PHONY: bench
 bench: packages venv $(VENV)/.bench ## measure against nginx, HAProxy and Caddy (QUICK=1: two minutes; PUBLISH=1: into docs/performance.md)

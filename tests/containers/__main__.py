@@ -1,4 +1,4 @@
-"""`python -m tests.containers image|compose`: build, check, take everything away again; 0 when every check held.
+"""`python -m tests.containers image|compose|fresh`: build, check, take everything away again; 0 when every check held.
 
 `possible` tells whether that can be done here: 0, or 1 and the reason on stdout.
 """
@@ -10,27 +10,30 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from tests.containers import image, images, possible, stack
+from tests.containers import fresh, image, images, possible, stack
 from tests.containers.engine import ROOT, Engine
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 def main(words: list[str]) -> int:
-    if words not in (["image"], ["compose"], ["possible"]):
-        print("usage: python -m tests.containers image|compose|possible", file=sys.stderr)
+    if words not in (["image"], ["compose"], ["fresh"], ["possible"]):
+        print("usage: python -m tests.containers image|compose|fresh|possible", file=sys.stderr)
         return 2
-    reason = possible.reason_against()
+    reason = possible.reason_against_fresh() if words == ["fresh"] else possible.reason_against()
     if words == ["possible"]:
         print(reason, end="")
         return 1 if reason else 0
-    if not reason and (missing := possible.missing()):
+    if not reason and words != ["fresh"] and (missing := possible.missing()):
         reason = f"not installed: {', '.join(missing)}"
     if reason:
         print(f"tests.containers: {reason}", file=sys.stderr)
         return 1
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what runs is taken away on the way out
     engine = Engine(ROOT / "build" / "containers")
+    if words == ["fresh"]:
+        _timed("make demo on a fresh Debian", lambda: fresh.check(engine))
+        return 0
     _timed("base image", lambda: images.make_base(engine))
     _timed("promgate image", lambda: images.make_promgate(engine))
     if words == ["image"]:

@@ -47,27 +47,29 @@ def base_name() -> str:
 
 def make_base(engine: Engine) -> bool:
     """Import the base; whether it had to be made. It is kept as a tar file and made again when its recipe changes."""
-    bundle = _own_authorities()
-    recipe = f"{_SUITE} {_PACKAGES} {base_name()}".encode() + (bundle.read_bytes() if bundle else b"")
-    tar = engine.place / f"base-{hashlib.sha256(recipe).hexdigest()[:12]}.tar"
+    tar, is_new = make_debian(engine, _PACKAGES, "ln -s /usr/bin/python3 $1/usr/local/bin/python3")
     mark = f"promgate.recipe={tar.stem}"
-    is_new = not tar.exists()
-    if is_new:
-        hooks = ["--customize-hook=ln -s /usr/bin/python3 $1/usr/local/bin/python3"]
-        if bundle:
-            hooks.append(f"--customize-hook=upload {bundle} {_BUNDLE}")
-        unfinished = tar.with_suffix(".part.tar")
-        engine.must(
-            "mmdebstrap", "--variant=minbase", f"--include={_PACKAGES}", *hooks, _SUITE, unfinished, timeout_s=600
-        )
-        unfinished.replace(tar)
     known = engine.run("podman", "image", "inspect", "--format={{.Labels}}", base_name())
     if is_new or mark.partition("=")[2] not in known.stdout:
-        settings = _index_settings(has_bundle=bundle is not None)
-        changes = [f"LABEL {mark}", *(f"ENV {name}={value}" for name, value in settings)]
+        changes = [f"LABEL {mark}", *(f"ENV {name}={value}" for name, value in index_settings())]
         words = [f"--change={change}" for change in changes]
         engine.podman("import", "--quiet", *words, tar, base_name(), timeout_s=300)
     return is_new
+
+
+def make_debian(engine: Engine, packages: str, *hooks: str) -> tuple[Path, bool]:
+    """A tar file of a Debian with these packages and this machine's authorities; whether it had to be made."""
+    bundle = _own_authorities()
+    recipe = f"{_SUITE} {packages} {hooks}".encode() + (bundle.read_bytes() if bundle else b"")
+    tar = engine.place / f"base-{hashlib.sha256(recipe).hexdigest()[:12]}.tar"
+    if tar.exists():
+        return tar, False
+    all_hooks = [*hooks, *([f"upload {bundle} {_BUNDLE}"] if bundle else [])]
+    words = [f"--include={packages}", *(f"--customize-hook={hook}" for hook in all_hooks)]
+    unfinished = tar.with_suffix(".part.tar")
+    engine.must("mmdebstrap", "--variant=minbase", *words, _SUITE, unfinished, timeout_s=600)
+    unfinished.replace(tar)
+    return tar, True
 
 
 def make_promgate(engine: Engine) -> None:
@@ -100,9 +102,9 @@ def _own_authorities() -> Path | None:
     return Path(found) if found else None
 
 
-def _index_settings(*, has_bundle: bool) -> Iterator[tuple[str, str]]:
+def index_settings() -> Iterator[tuple[str, str]]:
     """Environment variables by which pip in a build reaches what pip here reaches."""
-    if has_bundle:
+    if _own_authorities():
         yield from ((name, _BUNDLE) for name in ("SSL_CERT_FILE", "PIP_CERT"))
     index = _pip_setting("index-url") or os.environ.get("PIP_INDEX_URL")
     if index:

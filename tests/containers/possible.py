@@ -29,5 +29,14 @@ def reason_against() -> str:
     return ""
 
 
+def reason_against_fresh() -> str:
+    """The same for a root directory of its own, which needs less."""
+    if os.geteuid() != 0:
+        return "mmdebstrap and chroot need root"
+    if shutil.which("mmdebstrap") is None:
+        return "not installed: mmdebstrap"
+    return "" if _can("unshare", "--mount", "--pid", "--fork", "true") else "no namespaces can be made"
+
+
 def _can(*words: str) -> bool:
     return subprocess.run(words, capture_output=True, check=False).returncode == 0
