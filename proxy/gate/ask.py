@@ -11,10 +11,14 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class CheckPassword:
-    """Does one of these bcrypt hashes belong to the password? Answer: bool."""
+    """Does one of these bcrypt hashes belong to the password? Answer: bool, or BUSY.
+
+    `was_right`: it did once, so whoever asks has been here before, and no flood of guesses may keep them waiting.
+    """
 
     hashes: tuple[bytes, ...]
     password: bytes = field(repr=False)
+    was_right: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

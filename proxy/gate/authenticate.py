@@ -133,8 +133,6 @@ class Authenticator:
         answer = facts.get(question)
         if answer == UNREADABLE:
             return Deny(Reason.STORE_UNREADABLE, route)
-        if answer == BUSY:
-            return Deny(Reason.BUSY, route)
         is_absent = answer == ABSENT
         if not takes_tokens or not shown.minted or (is_absent and lost is None):
             return self._wrong(route, ip, at)
@@ -172,7 +170,7 @@ class Authenticator:
         answer = facts.get(question)
         if answer is None:
             if hashes is not None and passwords.knew(shown, hashes):
-                return Need(question, route)
+                return Need(CheckPassword(hashes, shown.password, was_right=True), route)
             return self._ask_password(route, question, shown.user, ip, at)
         if answer == BUSY:
             return Deny(Reason.BUSY, route)

@@ -145,6 +145,32 @@ def test_who_waits_while_it_is_closed_is_told(monkeypatch):
         held.leave.set()
 
 
+def test_who_was_right_before_goes_ahead_of_a_flood(monkeypatch):
+    """A9: however many guesses wait, and from wherever they come."""
+    held = Held(monkeypatch)
+    guesses = [CheckPassword((ONE,), b"%d" % number) for number in range(200)]
+    known = [CheckPassword((ONE,), b"right", was_right=True), CheckPassword((ONE, TWO), b"right", was_right=True)]
+
+    async def play():
+        checker = PasswordChecker()
+        threads = checker._idle
+        tasks = await begun(checker, *guesses)
+        asked = await begun(checker, *known)
+        held.leave.set()
+        assert await asyncio.gather(*asked) == [True, True]
+        assert (await asyncio.gather(*tasks)).count(BUSY) == len(guesses) - module._MAX_WAITING
+        assert checker._idle == threads
+        return threads
+
+    threads = asyncio.run(play())
+    assert [password for password, _ in held.calls].index(b"right") <= threads
+
+
+def test_a_password_that_was_right_is_the_same_question():
+    """So a fact that was found for the one answers the other."""
+    assert CheckPassword((ONE,), b"x", was_right=True) == CheckPassword((ONE,), b"x")
+
+
 def test_the_loop_goes_on_meanwhile(monkeypatch):
     held = Held(monkeypatch)
 
