@@ -235,9 +235,9 @@ def test_an_unknown_user_takes_as_long_as_a_known_one():
     """A7, within what a machine shared with other tests can show."""
 
     def took(one):
-        start = time.perf_counter()
+        start = time.thread_time()  # what others take of a core is not the hash's
         assert bcrypt.checkpw(b"wrong", one) is False
-        return time.perf_counter() - start
+        return time.thread_time() - start
 
     known = hashed(b"right", 8)
     (decoy,) = _decoys([(known,)])
