@@ -14,21 +14,22 @@ _TRIM_BYTES = 16 * 1024 * 1024
 _MMAP_BYTES = 1024 * 1024
 
 
-#: Kept from clients: half of it for upstreams, half for the store, logs and what providers are asked by.
+#: Kept from clients: for upstreams, and for our own. At rest we have some 30; store and providers are asked by more.
 _LEAST_RESERVE = 64
+_LEAST_OWN = 48
 _PLENTY = 1_000_000
 
 
 def room_for_sockets() -> tuple[int, int]:
     """How many sockets clients may hold, and how many they and the connections to upstreams together.
 
-    A quarter of the open files, 64 at least, is not the clients', and half of that not the upstreams' either.
+    A quarter of the open files, 64 at least, is not the clients'; half of that, 48 at least, not the upstreams' either.
     """
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if files == resource.RLIM_INFINITY:
         return _PLENTY, 2 * _PLENTY
     reserve = max(_LEAST_RESERVE, files // 4)
-    return max(1, files - reserve), max(2, files - reserve // 2)
+    return max(1, files - reserve), max(2, files - max(_LEAST_OWN, reserve // 2))
 
 
 def prepare_process() -> None:

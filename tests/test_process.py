@@ -34,6 +34,17 @@ FIGURES = (
 NOBODY = 65534
 
 
+@pytest.mark.parametrize(
+    ("files", "room"),
+    [(20, (1, 2)), (128, (64, 80)), (256, (192, 208)), (1024, (768, 896)), (20_000, (15_000, 17_500))],
+)
+def test_what_sockets_may_hold_leaves_files_for_the_rest(files: int, room: tuple[int, int]) -> None:
+    code = "from proxy.process import room_for_sockets; print(*room_for_sockets())"
+    command = ["prlimit", f"--nofile={files}:{files}", sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=60)
+    assert done.stdout.split() == [str(each) for each in room]
+
+
 @pytest.mark.parametrize("user", [os.geteuid(), NOBODY] if os.geteuid() == 0 else [os.geteuid()])
 def test_no_core_no_debugger_and_its_own_figures(user: int) -> None:
     command = [sys.executable, "-c", LOOK, str(user)]

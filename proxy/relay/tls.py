@@ -36,7 +36,7 @@ class Doors(Protocol):
 
 @dataclass(slots=True)
 class TlsCounts:
-    """Ends of handshakes since the start, for metrics. `refused` were never begun, because the bound was reached."""
+    """Ends of handshakes since the start, for metrics. `refused` were never begun: a bound was reached."""
 
     completed: int = 0
     failed: int = 0
