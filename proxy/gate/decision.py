@@ -64,6 +64,7 @@ class Reason(enum.StrEnum):
     UPSTREAM_REFUSED = "upstream_refused"
     UPSTREAM_BROKE = "upstream_broke"
     UPSTREAM_REDIRECTS = "upstream_redirects"
+    UPSTREAM_LOGIN = "upstream_login"
     UPSTREAM_LATE = "upstream_late"
     CLIENT_GONE = "client_gone"
     CLIENT_LATE = "client_late"

@@ -75,6 +75,7 @@ _TEXT: dict[Reason, tuple[int, str]] = {
     Reason.UPSTREAM_REFUSED: (502, "promgate: the upstream cannot be reached"),
     Reason.UPSTREAM_BROKE: (502, "promgate: the upstream broke off or sent what is not HTTP"),
     Reason.UPSTREAM_REDIRECTS: (502, "promgate: the upstream redirects writes; correct the upstream's URL or prefix"),
+    Reason.UPSTREAM_LOGIN: (502, "promgate: the upstream does not take promgate's own login; see promgate's log"),
     Reason.UPSTREAM_LATE: (504, "promgate: the upstream did not answer in time"),
     Reason.DRAINING: (503, "promgate: shutting down; try again"),
 }

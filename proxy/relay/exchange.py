@@ -42,6 +42,8 @@ _OK = Reason.OK
 #: A body up to this size is joined to its head; a larger one is written beside it, by one system call all the same.
 _JOINED_BYTES = 16 * 1024
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
+#: What an upstream says of who logs in to it: RFC 9110 15.5.2, 15.5.8.
+_ASKS_LOGIN = frozenset({401, 407})
 
 
 class Exchange:
@@ -202,13 +204,12 @@ class Exchange:
     def relay_head(self, head: ResponseHead, data: bytes | memoryview, at: int, *, endless: bool = False) -> None:
         """Send the head on, and data[at:] of its body; data[:at] is nothing, or the head as it came."""
         sent = head.sent
-        if 300 <= head.status < 400:
-            if head.status in _REDIRECTS and self._forward.route.kind is _REMOTE_WRITE:
-                # A sender follows it with a GET, is told 200 by some page, and takes its samples for stored.
+        if 300 <= head.status < 500:
+            if (reason := self._misfit(head.status)) is not None:
                 self._drop_upstream()
-                self._refuse(Reason.UPSTREAM_REDIRECTS)
+                self._refuse(reason)
                 return
-            if stripped := self._forward.route.stripped:
+            if head.status < 400 and (stripped := self._forward.route.stripped):
                 sent = restore_location(sent, stripped)
         self._kept = None
         self.status = head.status
@@ -276,6 +277,28 @@ class Exchange:
             self._upstream.reading.go_on()
 
     # inside
+
+    def _misfit(self, status: int) -> Reason | None:
+        """Why an answer is kept from the client: it would take for itself what is meant for us, or be misled.
+
+        A sender follows a redirect with a GET, is told 200 by some page, and takes its samples for stored. A 401
+        judges a login, and no client's goes on: what was judged is ours, or that we have none. A sender would drop its
+        samples for it, and a browser show its password to the wrong one. A 403 judges what may be done, which on a
+        plain route is the client's to know; of writes the gate has judged the sender, so it is our account that may
+        not write, and no sender need lose samples for that.
+        """
+        writes = self._forward.route.kind is _REMOTE_WRITE
+        if status in _REDIRECTS:
+            return Reason.UPSTREAM_REDIRECTS if writes else None
+        files = self._backend.files
+        login = b"" if files is None else files.line
+        if not ((status in _ASKS_LOGIN and (login or writes)) or (status == 403 and login and writes)):
+            return None
+        if self._upstream is not None:
+            self._upstream.pool.note_login(status, monotonic())
+        if files is not None:
+            self._relay.start(files.read_again(), lambda: None)
+        return Reason.UPSTREAM_LOGIN
 
     def _may_repeat(self, upstream: UpstreamConnection) -> bool:
         """A used connection may have been dead before we wrote; on a fresh one the upstream has seen the request."""

@@ -28,6 +28,8 @@ _log = logging.getLogger("promgate.upstream")
 _MAX_IDLE = 512
 #: Between two attempts to connect: quick enough for a restart to go unnoticed, slow enough not to spin.
 _RETRY_PAUSE_S = (0.02, 0.25)
+#: Who was refused again within this time was told of: senders try again each few seconds.
+_TELL_LOGIN_EACH_S = 60.0
 
 
 async def connect(pools: Sequence[Pool], budget_s: float) -> UpstreamConnection | Reason:
@@ -72,6 +74,7 @@ class Pool:
         #: None: it is reached with no files and no credential.
         self.files = UpstreamFiles(upstream) if upstream.tls or upstream.login else None
         self.is_down = False
+        self._refused_at = float("-inf")
         self._memo = memo
         self._retired = False
         self._idle: dict[UpstreamConnection, float] = {}  # connection -> idle since; insertion order is age
@@ -174,6 +177,19 @@ class Pool:
         elif not failure and self.is_down:
             _log.info("upstream %s can be reached again", self.upstream.authority)
         self.is_down = bool(failure)
+
+    def note_login(self, status: int, now: float) -> None:
+        """The upstream did not take our login, at monotonic `now`; told once, however many requests meet it."""
+        if now > self._refused_at + _TELL_LOGIN_EACH_S:
+            login = self.upstream.login
+            todo = "correct basic_auth or authorization there" if login else "give it basic_auth or authorization"
+            if login and login.file:
+                todo = f"put the right credential into {login.file}, which is read again"
+            _log.error(
+                "upstream %s answered %d: it does not take promgate's own login; requests get 502 until it does: %s",
+                self.upstream.authority, status, todo,
+            )  # fmt: skip
+        self._refused_at = now
 
     async def _dial(self) -> UpstreamConnection:
         """OSError when it is refused, is not whom it should be, or when there is no such socket (yet)."""

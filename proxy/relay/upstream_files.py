@@ -40,6 +40,7 @@ class UpstreamFiles:
         self._tls_files = [Path(name) for name in named if name]
         self._secret_file = Path(self._login.file) if self._login is not None and self._login.file else None
         self._seen = self._judged = self._look()
+        self._reading = False
 
     @property
     def follows(self) -> bool:
@@ -69,6 +70,18 @@ class UpstreamFiles:
         except (PairError, OSError, ValueError) as error:
             _log.error("upstream %s: changed files are not taken, the last good ones go on: %s", self._name, error)
 
+    async def read_again(self) -> None:
+        """The credential was refused: it may have been changed a moment ago. A bad file is told of by `poll`."""
+        if self._secret_file is None or self._reading:
+            return
+        self._reading = True
+        try:
+            await asyncio.to_thread(self._read_secret, self._secret_file)
+        except (OSError, ValueError):
+            pass
+        finally:
+            self._reading = False
+
     def _look(self) -> dict[Path, Stamp]:
         paths = self._tls_files if self._secret_file is None else [*self._tls_files, self._secret_file]
         return {path: look_at(path) for path in paths}
@@ -79,7 +92,10 @@ class UpstreamFiles:
             text = file.read(_MAX_SECRET_BYTES + 1).decode().rstrip("\r\n")
         if not text or not text.isprintable() or len(text) > _MAX_SECRET_BYTES:
             raise ValueError(f"{path}: holds no credential: one line of text is wanted")
-        self.line = _line(self._login, text)
+        line = _line(self._login, text)
+        if line == self.line:
+            return
+        self.line = line
         _log.info("upstream %s: the changed credential in %s is shown from now on", self._name, path)
 
 

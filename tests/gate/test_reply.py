@@ -67,6 +67,7 @@ def test_no_sender_drops_its_data_by_accident(reason):
         Reason.TOO_MANY_GUESSES, Reason.BUSY, Reason.DRAINING, Reason.UPSTREAM_BROKE, Reason.UPSTREAM_LATE,
         Reason.UPSTREAM_REDIRECTS, Reason.UPSTREAM_REFUSED, Reason.CERTIFICATE_ENDED, Reason.PLAIN_WRITE,
         Reason.TOO_MANY_AT_ONCE, Reason.SESSIONS_UNREADABLE, Reason.SOURCE_NOT_ALLOWED,
+        Reason.UPSTREAM_LOGIN,
     }  # fmt: skip
     assert (status in KEPT) is (reason in not_now)
 

@@ -76,9 +76,9 @@ def basic(user: str, password: str) -> dict[str, str]:
     return {"Authorization": "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()}
 
 
-def answers_ok(url: str, ca_file: Path | None = None) -> bool:
+def answers_ok(url: str, ca_file: Path | None = None, headers: Mapping[str, str] | None = None) -> bool:
     """Whether a GET of `url` is answered with 200 now."""
     try:
-        return fetch(url, ca_file=ca_file, timeout_s=2.0).status == 200
+        return fetch(url, ca_file=ca_file, headers=headers, timeout_s=2.0).status == 200
     except OSError:
         return False

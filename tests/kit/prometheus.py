@@ -20,7 +20,8 @@ class Receiver(Process):
     """Prometheus with its remote-write receiver under /prometheus. `kill` and `start` keep port and data.
 
     With `scrapes` (`host:port`, or a whole scrape config) it scrapes that each second, as job `scraped`. `config` is
-    the rest of its configuration (`alerting`, `rule_files`).
+    the rest of its configuration (`alerting`, `rule_files`). With a `web_config` it may want a login: `headers` are
+    what this class itself shows it.
     """
 
     def __init__(
@@ -30,8 +31,11 @@ class Receiver(Process):
         *,
         scrapes: str | Mapping[str, Any] | None = None,
         config: Mapping[str, Any] | None = None,
+        web_config: Path | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
+        self.headers = headers
         self.port = port or free_port()
         self.base = f"http://127.0.0.1:{self.port}/prometheus"
         self.write_url = f"{self.base}/api/v1/write"
@@ -48,7 +52,9 @@ class Receiver(Process):
             "--web.external-url=http://localhost/prometheus",
             "--web.enable-lifecycle",
         ]
-        super().__init__(command, directory / "receiver.log", lambda: answers_ok(f"{self.base}/-/ready"))
+        if web_config is not None:
+            command.append(f"--web.config.file={web_config}")
+        super().__init__(command, directory / "receiver.log", lambda: answers_ok(f"{self.base}/-/ready", headers=self.headers))
 
     def samples(self, name: str, window: str = "1h") -> list[tuple[float, float]]:
         """The raw samples (time, value) of all series called `name`, as stored, in the order of time."""
@@ -62,7 +68,7 @@ class Receiver(Process):
 
     def query(self, expression: str) -> list[dict[str, Any]]:
         """The series of an instant query."""
-        answer = fetch(f"{self.base}/api/v1/query?query={quote(expression)}")
+        answer = fetch(f"{self.base}/api/v1/query?query={quote(expression)}", headers=self.headers)
         if answer.status != 200:
             raise ConnectionError(f"the receiver answered {answer.status} to a query: {answer.body[:200]!r}")
         result: list[dict[str, Any]] = json.loads(answer.body)["data"]["result"]
