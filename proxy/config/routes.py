@@ -41,14 +41,15 @@ def build_routes(config: Config, report: Report, base: Path, *, open_files: bool
 def on_every_host(own: tuple[Route, ...], built: tuple[Route, ...]) -> tuple[Route, ...]:
     """Promgate's own routes, for each host that the routes of the file claim, and for all others.
 
-    Where each route has its host, there are no others, except for proxies that ask: they may call us by any name.
+    Which names they answer to is their own affair (`only_hosts`). Where each route has its host, nobody else serves
+    those names, so that they are claimed: there another path has no route, and under any other name no host.
     """
     claimed = frozenset(host for route in built for host in route.hosts)
     if not claimed:
         return own
-    claiming = tuple(replace(route, hosts=claimed) for route in own)
-    rest = [route for route in own if route.inquires] if all(route.hosts for route in built) else own
-    return (*claiming, *rest)
+    if all(route.hosts for route in built):
+        claimed = claimed.union(*(route.only_hosts or () for route in own))
+    return (*(replace(route, hosts=claimed) for route in own), *own)
 
 
 def _check_unique(config: Config, report: Report) -> None:

@@ -9,7 +9,7 @@ import re
 from typing import TYPE_CHECKING
 
 from proxy.gate.decision import Reason
-from proxy.gate.snapshot import RouteKind
+from proxy.gate.snapshot import CONTROL, RouteKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -70,7 +70,7 @@ def build_sites(routes: Iterable[Route]) -> tuple[Site, dict[bytes, Site] | None
     everywhere = [route for route in routes if not route.hosts]
     if not hosts:
         return Site(everywhere), None
-    serves = any(not route.inquires for route in everywhere)
+    serves = any(route.upstream != CONTROL for route in everywhere)
     rest = Site(everywhere, Reason.NO_ROUTE if serves else Reason.WRONG_HOST)
     return rest, {host: Site([route for route in routes if host in route.hosts]) for host in hosts}
 

@@ -105,6 +105,26 @@ def test_it_is_on_every_site_and_is_nobody_s_site():
     assert decide(wider, "/-/console", host="p.example").route.name == "promgate:console"
 
 
+def test_it_answers_where_each_route_has_its_host():
+    """By its own names and by addresses: no route claims them, and nothing else is served there."""
+    claimed = replace(READ, hosts=frozenset({b"p.example"}))
+    a_gate = gate(routes=(claimed, *on_every_host((CONSOLE,), (claimed,))))
+    for host in ("noc.example.net", "NOC.example.net:9443", "localhost:9443", "127.0.0.1:9443", "[::1]:9443"):
+        decision = decide(a_gate, "/-/console", host=host)
+        assert isinstance(decision, Forward), host
+        assert decision.route.name == "promgate:console"
+    assert decide(a_gate, "/prometheus/x", host="noc.example.net").reason is Reason.NO_ROUTE
+    assert decide(a_gate, "/prometheus/x", host="127.0.0.1").reason is Reason.WRONG_HOST
+    assert decide(a_gate, "/-/console", host="other.example").reason is Reason.WRONG_HOST
+
+
+def test_its_names_keep_the_routes_that_serve_every_name():
+    claimed = replace(READ, hosts=frozenset({b"p.example"}))
+    a_gate = gate(routes=(claimed, OPEN, *on_every_host((CONSOLE,), (claimed, OPEN))))
+    assert decide(a_gate, "/-/console").route.name == "promgate:console"
+    assert decide(a_gate, "/open/x").route.name == "open"
+
+
 @pytest.mark.parametrize("path", ["/-/api/v1/tokens", "/-/api/v1/tokens/x/rotate"])
 def test_a_viewer_mints_nothing(path):
     for method in ("GET", "POST"):
