@@ -207,6 +207,7 @@ class App:
             prefix=self._loaded.settings.control_prefix,
             routes=lambda: parts.relay.gate.snapshot.routes,
             missing=lambda: list(self._missing(parts)),
+            external_url=lambda: parts.relay.gate.snapshot.external_url,
             tokens=lambda: summarize_all(book.tokens.values(), now()),
             now=now,
             reload=self._reload.now,

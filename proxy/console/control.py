@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from proxy import __version__
-from proxy.console import guard
 from proxy.console.api import Api
 from proxy.console.asker import read_asker
+from proxy.console.guard import make_guard
 from proxy.console.overview import MOST_GUESSERS, Seen, render_overview
 from proxy.gate.guessers import Guessers
 from proxy.tokens.renewal import Caller
@@ -62,6 +62,7 @@ class Windows:
     reload: Callable[[], Awaitable[Sequence[str]]]
     desk: Callable[[Asked], Desk | None]
     renew: Callable[[str, str, Caller], tuple[int, bytes, str, int]] | None = None
+    external_url: Callable[[], str] = str
     guessers: Callable[[int], Guessers] = lambda _: Guessers()
     door: Door | None = None
 
@@ -76,7 +77,7 @@ class ControlPlane:
 
     async def start(self) -> Callable[[], asyncio.Protocol]:
         """The factory of the server's end of a connection."""
-        app = web.Application(middlewares=[guard.judge], client_max_size=64 * 1024)
+        app = web.Application(middlewares=[make_guard(self._windows.external_url)], client_max_size=64 * 1024)
         app.on_response_prepare.append(_guard)
         prefix = self._windows.prefix
         app.router.add_get(f"{prefix}/console", self._overview)

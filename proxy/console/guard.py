@@ -1,8 +1,9 @@
 """Around every request: no page of another site may act here, and no failure tells more than it should.
 
-A browser sends a password or a certificate along with whatever a foreign page makes it ask. So what changes something
-must come from our own page or from a program, by Sec-Fetch-Site and by Origin; and for the API by a content type for
-which a browser asks first (Fetch standard, "CORS-safelisted request-header"), which is never answered with yes.
+What changes something must not say that another's page asks (`gate.origin`). The gate has judged that of whoever showed
+a password, a certificate or a session; here it holds for who shows nothing as well, at the login page. The API has
+beside that a content type for which a browser asks first (Fetch standard, "CORS-safelisted request-header"), which is
+never answered with yes.
 """
 
 from __future__ import annotations
@@ -13,22 +14,31 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from proxy.console.problems import answer_problem
+from proxy.gate.origin import says_foreign
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
+
+    from aiohttp.typedefs import Handler, Middleware
 
 _log = logging.getLogger("promgate.console")
 
 _READING = frozenset({"GET", "HEAD"})
-_OWN = frozenset({"same-origin", "none"})
 
 
-@web.middleware
-async def judge(
-    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-) -> web.StreamResponse:
-    if request.method not in _READING and _is_foreign(request):
-        return answer_problem(403, "a page of another site sent this")
+def make_guard(external_url: Callable[[], str]) -> Middleware:
+    """`external_url` is asked at each request."""
+
+    @web.middleware
+    async def judge(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if request.method not in _READING and _is_foreign(request, external_url()):
+            return answer_problem(403, "a page of another site sent this")
+        return await _answer(request, handler)
+
+    return judge
+
+
+async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
     except web.HTTPMethodNotAllowed as error:
@@ -41,10 +51,9 @@ async def judge(
         return answer_problem(500, "promgate failed at this; its log says how")
 
 
-def _is_foreign(request: web.Request) -> bool:
-    """Programs send neither field."""
-    if request.headers.get("Sec-Fetch-Site", "none") not in _OWN:
-        return True
-    origin = request.headers.get("Origin")
-    own = f"{request.headers.get('X-Forwarded-Proto', '')}://{request.host}"
-    return origin is not None and origin.lower() != own.lower()
+def _is_foreign(request: web.Request, external_url: str) -> bool:
+    sites, origins = (
+        [value.encode(errors="surrogateescape") for value in request.headers.getall(name, ())]
+        for name in ("Sec-Fetch-Site", "Origin")
+    )
+    return says_foreign(sites, origins, request.host.encode(errors="surrogateescape"), external_url)

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING
 from proxy.gate.ask import WAITED
 from proxy.gate.authenticate import ANYONE, Authenticator
 from proxy.gate.authorize import METHODS, READING, find_rule
+from proxy.gate.credentials import ShownToken
 from proxy.gate.decision import Decision, Deny, Forward, Identity, Inquire, Local, Reason
 from proxy.gate.exempt import is_exempt
 from proxy.gate.limit import address_key
+from proxy.gate.origin import SAFE, is_foreign_page
 from proxy.gate.people import People
 from proxy.gate.places import Place
 from proxy.gate.routing import answers_to, build_sites, host_name, is_blocked
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
 _NO_FACTS: Mapping[Question, Answer] = {}
 _LOCAL = {b"/-/healthy": Reason.HEALTH, b"/-/ready": Reason.HEALTH, b"*": Reason.OPTIONS}
 _OAUTH2 = Way.OAUTH2
+#: A browser keeps these, and sends them along with what any page makes it ask. (Sessions are judged with their cookie.)
+_SENT_ALONG = frozenset({Way.BASIC, Way.CLIENT_CERT})
 _MEMO_PATHS = 1024
 _MEMO_PATH_BYTES = 256
 
@@ -106,6 +110,8 @@ class Gate:
             if confined is None or _has_lost_its_rule(route, head, identity, confined):
                 return Deny(Reason.SOURCE_NOT_ALLOWED, route, identity=identity)
             identity = confined
+        if shown.__class__ is not ShownToken and identity.way in _SENT_ALONG and self._is_forged(head):
+            return Deny(Reason.FOREIGN_ORIGIN, route, identity=identity)
         if find_rule(route.rules, identity.roles, head.method, path) is None:
             return Deny(Reason.NOT_ALLOWED, route, identity=identity)
         told = b""
@@ -137,6 +143,9 @@ class Gate:
     ) -> Identity | Deny | Need:
         """Whose it is, where no request shows it but a form. It is a guess like any other, and charged like one."""
         return self._identify(_FORM, shown, ip, at, now, facts)
+
+    def _is_forged(self, head: RequestHead) -> bool:
+        return head.method not in SAFE and is_foreign_page(head, self.snapshot.external_url)
 
     def _place(self, route: Route, concurrency: Concurrency, identity: Identity, ip: str) -> Place:
         return Place(self._places[route.name], identity.name if concurrency.by_identity else address_key(ip))

@@ -90,7 +90,7 @@ class Site:
         self.outcomes: list[Any] = []
         users = {"ann": (b"$2b$12$ann",), "bob": (b"$2b$12$bob",)}
         roles = {"basic:ann": frozenset({"admin"}), "basic:bob": frozenset({"viewer"})}
-        snapshot = Snapshot(ROUTES, users=users, roles=roles)
+        snapshot = Snapshot(ROUTES, users=users, roles=roles, external_url="https://public.example")
         #: May be replaced by a test.
         self.reload: Callable[[], Awaitable[list[str]]] = self._reload
         self.plane = ControlPlane(
@@ -98,6 +98,7 @@ class Site:
                 prefix="/-",
                 routes=lambda: snapshot.routes,
                 missing=lambda: self.lacks,
+                external_url=lambda: snapshot.external_url,
                 tokens=list,
                 now=lambda: 0.0,
                 reload=self._asked,

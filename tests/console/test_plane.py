@@ -115,7 +115,11 @@ async def test_what_is_not_there_says_so_as_a_problem():
         ({"Origin": "http://evil.example"}, 403),
         ({"Origin": "http://noc.example.net.evil.example"}, 403),
         ({"Origin": "http://noc.example.net:81"}, 403),
-        ({"Origin": "https://noc.example.net"}, 403),  # the page came by http
+        ({"Origin": "https://noc.example.net"}, 200),  # something before promgate ends TLS
+        ({"Origin": "https://noc.example.net", "host": "noc.example.net:443"}, 200),
+        ({"Origin": "https://noc.example.net:8443"}, 403),
+        ({"Origin": "https://public.example"}, 200),  # its external_url
+        ({"Origin": "http://public.example"}, 403),
         ({"Sec_Fetch_Site": "none", "Origin": "http://evil.example"}, 403),
         ({"Sec_Fetch_Site": "same-origin", "Origin": "http://evil.example"}, 403),
     ],

@@ -419,9 +419,9 @@ def test_what_only_reads_may_be_asked_by_a_link(method):
     assert isinstance(decide(made, head), Forward)
 
 
-def test_a_token_needs_no_page():
+def test_who_shows_a_password_beside_it_may_be_a_program():
     made, _ = gate(EVE)
-    head = ask("/prometheus/x", COOKIE, "Origin: https://evil.example", method="POST")
+    head = ask("/prometheus/x", COOKIE, method="POST")
     need = decide(made, head, basic("ann", b"right"))
     assert isinstance(need, Need)
     decision = made.decide(head, basic("ann", b"right"), IP, AT, NOW, {need.question: True})

@@ -54,7 +54,8 @@ class Receiver(Process):
         ]
         if web_config is not None:
             command.append(f"--web.config.file={web_config}")
-        super().__init__(command, directory / "receiver.log", lambda: answers_ok(f"{self.base}/-/ready", headers=self.headers))
+        ready = lambda: answers_ok(f"{self.base}/-/ready", headers=self.headers)  # noqa: E731
+        super().__init__(command, directory / "receiver.log", ready)
 
     def samples(self, name: str, window: str = "1h") -> list[tuple[float, float]]:
         """The raw samples (time, value) of all series called `name`, as stored, in the order of time."""

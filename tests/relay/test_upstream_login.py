@@ -91,8 +91,9 @@ async def test_a_changed_secret_is_shown_at_once_and_told_of_once(tmp_path, capl
         await client.send(post("/write", b"data", relay.bearer))
         assert (await client.message()).status == 200
     errors = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
-    assert errors == [
+    told = (
         f"upstream 127.0.0.1:{origin.port} answered 401: it does not take promgate's own login; requests get 502 "
         f"until it does: put the right credential into {secret}, which is read again"
-    ]
+    )
+    assert errors == [told]
     assert "first" not in caplog.text
