@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from proxy import __version__
 from proxy.audit.operation import Operation, open_trail
 from proxy.clock import Clock
+from proxy.config.restart import options_waiting
 from proxy.desk.restored import look_back
 from proxy.desk.serving import ServerDesk
 from proxy.gate.decide import Gate
@@ -58,7 +59,7 @@ from proxy.stores.watch import StoreWatch
 from proxy.tokens.lifecycle import summarize_all
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Awaitable, Callable, Iterator
 
     from proxy.config.read import Loaded
     from proxy.console.login import Door
@@ -68,20 +69,6 @@ if TYPE_CHECKING:
     from proxy.relay.pool import Pool
 
 _log = logging.getLogger("promgate.server")
-#: Settings that are read once, and the options that they come from.
-_NEED_RESTART = {
-    "listen": "listen",
-    "tls": "tls_server_config",
-    "store": "tokens.store",
-    "proxy_protocol": "proxy_protocol",
-    "redirect_listen": "redirect_http.listen",
-    "access_log": "access_log",
-    "audit": "audit.file",
-    "telemetry": "telemetry",
-    "console_listen": "console.listen",
-    "control_prefix": "control_prefix",
-    "reloads_by_http": "reload.http",
-}
 _TLS_VERSIONS = {"TLS12": ssl.TLSVersion.TLSv1_2, "TLS13": ssl.TLSVersion.TLSv1_3}
 
 
@@ -259,12 +246,15 @@ class App:
         from proxy.console.telemetry import MAX_CONNECTIONS, Telemetry  # noqa: PLC0415
 
         page = Page(lambda: self._samples(parts))
-        reload = self._reload.now if self._loaded.settings.reloads_by_http else None
         unready = lambda: ", ".join(self._missing(parts))  # noqa: E731
-        telemetry = Telemetry(page.build, CONTENT_TYPE, unready, reload, parts.relay.budget.share(MAX_CONNECTIONS).size)
+        size = parts.relay.budget.share(MAX_CONNECTIONS).size
+        telemetry = Telemetry(page.build, CONTENT_TYPE, unready, self._find_reload, size)
         await telemetry.open(address.host, address.port)
         stack.callback(telemetry.close)
         _log.info("telemetry on %s", address)
+
+    def _find_reload(self) -> Callable[[], Awaitable[list[str]]] | None:
+        return self._reload.now if self._reload.loaded.settings.reloads_by_http else None
 
     def _samples(self, parts: Parts) -> Iterator[Sample]:
         """All that a scrape is told."""
@@ -321,11 +311,7 @@ class App:
             parts.desk.rules = loaded.snapshot.token_rules
         if parts.people is not None:
             parts.people.take(loaded.snapshot)
-        kept = [
-            key
-            for field, key in _NEED_RESTART.items()
-            if getattr(loaded.settings, field) != getattr(self._loaded.settings, field)
-        ]
+        kept = list(options_waiting(self._loaded, loaded))
         if parts.people is None and loaded.snapshot.sessions is not None:
             kept.append("oauth2")
         waits = f"; {', '.join(kept)}: not before a restart" if kept else ""

@@ -31,11 +31,15 @@ _TOLD: Final = 5
 
 
 class Reload:
-    """`failed`: the file as it was last read is bad. `taken_at`: when the one that serves was read, in unix seconds."""
+    """`failed`: the file as it was last read is bad. `taken_at`: when the one that serves was read, in unix seconds.
+
+    `loaded` is the one that serves.
+    """
 
     def __init__(self, loaded: Loaded, *, poll_s: float = POLL_S) -> None:
         self.failed = False
         self.taken_at = time.time()
+        self.loaded = loaded
         self._path = loaded.settings.path
         self._listen = loaded.listen  # on the command line, which no reload changes
         self._watches = loaded.settings.watch
@@ -104,7 +108,7 @@ class Reload:
         self, take: Callable[[Loaded], None], prepare: Callable[[Loaded], Awaitable[None]] | None
     ) -> list[str]:
         try:
-            loaded = await asyncio.to_thread(load, self._path, listen=self._listen)
+            loaded = await asyncio.to_thread(load, self._path, listen=self._listen, running=self.loaded)
         except ConfigError as error:
             self._judged, self.failed = error.files, True
             _log.error("%s was not taken, the one before it serves: %s", self._path, _tell(error.problems))
@@ -113,6 +117,7 @@ class Reload:
         if prepare is not None:
             await prepare(loaded)
         take(loaded)
+        self.loaded = loaded
         self.failed, self.taken_at = False, time.time()
         return []
 

@@ -69,6 +69,12 @@ class Report:
         self.certificates: dict[str, Path] = {}  # option -> the file of certificates that it names
         self._unsound: set[str] = set()
 
+    def again(self) -> Report:
+        """For the same file, built once more: nothing was found yet, and what is read belongs to both."""
+        fresh = Report(self.file)
+        fresh.lines, fresh.files = self.lines, self.files
+        return fresh
+
     def problem(self, path: str, text: str, line: int | None = None) -> None:
         self._unsound.add(path)
         self.problems.append(Problem(self.file, self.line_of(path) if line is None else line, path, text))

@@ -7,7 +7,7 @@ import re
 import stat
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from proxy.config import build
+from proxy.config import build, restart
 from proxy.config.document import Mapping, Node, Scalar, Sequence, parse_document
 from proxy.config.problem import ConfigError, Problem, Report, join_key, printable
 from proxy.config.schema import Config, Settings
@@ -38,7 +38,8 @@ class Loaded(NamedTuple):
 
     `files` are the file and those that it names, each in the state in which it was read. `listen` are the addresses
     that were given in the place of the file's own. `certificates` are the files of certificates, by the option that
-    names them; `lines` has the lines of these options.
+    names them; `lines` has the lines of these options. `waits` are options that say what a running process only takes
+    at its next start; the rest is what they said before.
     """
 
     snapshot: Snapshot
@@ -48,6 +49,7 @@ class Loaded(NamedTuple):
     listen: tuple[Address, ...] = ()
     certificates: Env[str, Path] = {}
     lines: Env[str, int] = {}
+    waits: tuple[str, ...] = ()
 
 
 def load(
@@ -56,10 +58,12 @@ def load(
     open_files: bool = True,
     env: Env[str, str] = os.environ,
     listen: tuple[Address, ...] = (),
+    running: Loaded | None = None,
 ) -> Loaded:
     """Read and check the file at `path`; raises ConfigError with every problem.
 
     `listen`, where it is not empty, stands for the option of that name, and is judged in its place.
+    `running` is what the process serves by that is to take it: it must be good as it is written, and for that process.
     `open_files` False is for commands that only work on the token store: certificates and key sets, which
     their user may not be allowed to read, are not opened, and the Snapshot holds no JWT issuers.
     """
@@ -77,7 +81,15 @@ def load(
         report.lines = {key: line for key, line in report.lines.items() if key.partition("[")[0] != "listen"}
     snapshot, settings = build.build(config, report, path.absolute(), open_files=open_files)
     lines = {option: report.line_of(option) for option in report.certificates}
-    return Loaded(snapshot, settings, report.finish(), report.files, listen, report.certificates, lines)
+    warnings = report.finish()
+    waits = () if running is None else restart.hold(config, running)
+    if waits:
+        held = report.again()
+        snapshot, settings = build.build(config, held, path.absolute(), open_files=open_files)
+        held.finish()
+    if running is not None:
+        settings = restart.as_running(settings, running)
+    return Loaded(snapshot, settings, warnings, report.files, listen, report.certificates, lines, waits)
 
 
 def _text_of(path: Path, report: Report) -> str | None:

@@ -38,7 +38,8 @@ _PATHS = frozenset({b"/metrics", b"/-/healthy", b"/-/ready"})
 class Telemetry:
     """`build_page` makes the answer to /metrics, of `content_type`; `unready` names what is missing, or nothing.
 
-    `reload` reads the configuration now and tells what keeps it from being taken; None: nobody may ask for it here.
+    `reload` gives what reads the configuration now and tells what keeps it from being taken; None: nobody may ask for
+    it here, or not just now.
     """
 
     def __init__(
@@ -46,7 +47,7 @@ class Telemetry:
         build_page: Callable[[], bytes],
         content_type: str,
         unready: Callable[[], str],
-        reload: Callable[[], Awaitable[Sequence[str]]] | None = None,
+        reload: Callable[[], Callable[[], Awaitable[Sequence[str]]] | None] = lambda: None,
         max_connections: int = MAX_CONNECTIONS,
     ) -> None:
         self._build_page = build_page
@@ -98,14 +99,16 @@ class Telemetry:
         return build_answer(status, text, fields, close=close, head_only=head_only)
 
     def asks_reload(self, head: RequestHead) -> bool:
-        return self._reload is not None and head.path == b"/-/reload" and head.method in _RELOADING
+        return head.path == b"/-/reload" and head.method in _RELOADING and self._reload() is not None
 
     async def reload(self, head: RequestHead) -> bytes:
         """The answer to a reload that was asked for. A page in a browser may not ask: it has an Origin (RFC 6454 7)."""
-        assert self._reload is not None
+        reload = self._reload()
+        if reload is None:
+            return build_answer(404, "promgate: nobody may ask for it here", [], close=True)
         if any(line[:7].lower() == b"origin:" for line in head.fields.split(b"\r\n")):
             return build_answer(403, "promgate: not from a browser", [], close=True)
-        problems = await self._reload()
+        problems = await reload()
         if problems:
             text = "\n".join(("promgate: not taken, the one before it serves", *problems))
             return build_answer(500, text, [], close=True)

@@ -13,6 +13,7 @@ import yaml
 from tests.kit.fetch import Answer, bearer, fetch
 from tests.kit.process import free_port
 from tests.kit.promgate import Promgate
+from tests.kit.wait import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -102,6 +103,29 @@ def test_a_reload_by_http(tmp_path: Path) -> None:
         assert ask(promgate, "/-/reload", {**basic("root"), "Origin": "https://evil"}, "POST").status == 403
         assert ask(promgate, "/-/reload", {**basic("root"), "Sec-Fetch-Site": "cross-site"}, "POST").status == 403
         assert fetch(f"{telemetry}/-/reload").status == 404
+
+
+def test_a_reload_leaves_it_where_it_answers(tmp_path: Path) -> None:
+    port, own = free_port(), free_port()
+    with Promgate(tmp_path, config(telemetry={"listen": f"127.0.0.1:{port}"}, reload={"http": True})) as promgate:
+        telemetry = f"http://127.0.0.1:{port}"
+        written = yaml.safe_load(promgate.config_file.read_text())
+
+        def reload(**changes: Any) -> str:
+            before = len(promgate.log)
+            promgate.config_file.write_text(yaml.safe_dump({**written, **changes}))
+            assert fetch(f"{telemetry}/-/reload", method="POST").body == b"reloaded\n"
+            wait_for(lambda: "routes" in promgate.log[before:], "the word on it")
+            return promgate.log[before:]
+
+        assert "; control_prefix: not before a restart" in reload(control_prefix="/ops")
+        assert ask(promgate, "/-/console", basic("ann")).status == 200
+        assert "; console.listen: not before a restart" in reload(console={"listen": f"127.0.0.1:{own}"})
+        assert ask(promgate, "/-/console", basic("ann")).status == 200
+        assert "not before" not in reload()
+        reload(reload={"http": False})
+        assert fetch(f"{telemetry}/-/reload", method="POST").status == 404
+        assert ask(promgate, "/-/reload", basic("root"), "POST").status == 403, "closed, as on every route"
 
 
 def test_a_reload_by_http_is_off_unless_it_is_asked_for(tmp_path: Path) -> None:
