@@ -223,7 +223,9 @@ class App:
         grace_s = self._loaded.snapshot.token_rules.retry_grace_s
         look_back(store, self._memory.book, ledger.tally, self._clock.now(), grace_s)
         in_background(stack, ledger.writer.run())
-        server = await serve_nudges(path, watch.sync, partial(ledger.flush, observers), self._clock.now)
+        listen = " ".join(map(str, self._loaded.settings.listen))
+        flush = partial(ledger.flush, observers)
+        server = await serve_nudges(path, watch.sync, flush, self._clock.now, listen)
         stack.callback(server.close)
         return watch, store
 

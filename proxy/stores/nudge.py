@@ -9,6 +9,8 @@ rolling restart. A command asks all of them at once, and is told no more than al
     flushed         it is there
     time?           what time is it, by the clock that deadlines are judged by?
     time T          unix seconds
+    listen?         where are the public listeners?
+    listen A B      their addresses, as the configuration writes them; the command line may have said others
     failed WHY      the store could not be read, and what was known before is in use; or the ledger could not be written
 
 The socket of a server that is gone refuses; the next server to start removes it.
@@ -54,11 +56,13 @@ async def serve_nudges(
     applied: Callable[[int], Awaitable[int]],
     flushed: Callable[[], Awaitable[None]] | None = None,
     clock: Callable[[], float] | None = None,
+    listen: str = "",
 ) -> NudgeServer:
     """Answer nudges about `store`. Raises StoreError.
 
     `applied(N)` makes sure that generation N is in use and returns the one that is (`StoreWatch.sync`); `flushed()`
-    brings the ledger up to date. Either may raise StoreError. `clock` is that of the deadlines.
+    brings the ledger up to date. Either may raise StoreError. `clock` is that of the deadlines, `listen` the addresses
+    of the public listeners.
     """
     import asyncio  # noqa: PLC0415 - 60 ms that a token command need not pay
 
@@ -69,7 +73,7 @@ async def serve_nudges(
         with closing(writer), suppress(ConnectionError):
             try:
                 async with asyncio.timeout(_ANSWER_TIMEOUT_S):
-                    reply = await _reply_to(reader, applied, flushed, clock)
+                    reply = await _reply_to(reader, applied, flushed, clock, listen)
             except TimeoutError:
                 reply = f"failed the store did not answer within {_ANSWER_TIMEOUT_S:.0f} s"
             writer.write(f"{reply}\n".encode())
@@ -110,6 +114,16 @@ def ask_time(store: Path, timeout_s: float = 1.0) -> float | None:
             if word == "time":
                 return float(rest)
     return None
+
+
+def ask_listen(store: Path, timeout_s: float = 1.0) -> list[str]:
+    """The addresses where a server on `store` listens; empty if there is none, or none says."""
+    for _, answer in _ask_all(store, "listen?", timeout_s):
+        with suppress(StoreError):
+            word, rest = _believed(answer)
+            if word == "listen":
+                return rest.split()
+    return []
 
 
 Answer = tuple[str, str] | StoreError
@@ -181,6 +195,7 @@ async def _reply_to(
     applied: Callable[[int], Awaitable[int]],
     flushed: Callable[[], Awaitable[None]] | None,
     clock: Callable[[], float] | None,
+    listen: str,
 ) -> str:
     try:
         line = await reader.readline()
@@ -190,6 +205,8 @@ async def _reply_to(
             return "flushed"
         if word == "time?" and clock is not None:
             return f"time {clock():.6f}"
+        if word == "listen?" and listen:
+            return f"listen {listen}"
         if word != "applied?" or not number.isdecimal():
             return "failed not understood"
         return f"applied {await applied(int(number))}"

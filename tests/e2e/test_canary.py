@@ -16,8 +16,9 @@ from tests.kit.agent_site import AgentSite, agent_site
 from tests.kit.counter import losses, wait_stored
 from tests.kit.fault_switch import FaultSwitch
 from tests.kit.fetch import answers_ok, bearer, fetch
-from tests.kit.process import free_port
-from tests.kit.promgate import COMMAND, environment, make_certificates, run, token_id, write_route
+from tests.kit.process import accepts, free_port
+from tests.kit.prometheus import Receiver
+from tests.kit.promgate import COMMAND, Promgate, environment, make_certificates, run, token_id, write_route
 from tests.kit.remote_write import HEADERS, build_body
 from tests.kit.users import htpasswd, write_private
 from tests.kit.wait import wait_for
@@ -25,9 +26,6 @@ from tests.kit.wait import wait_for
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-    from tests.kit.prometheus import Receiver
-    from tests.kit.promgate import Promgate
 
 pytestmark = pytest.mark.real
 
@@ -297,3 +295,25 @@ def _takes(promgate: Promgate, secret: str) -> bool:
         ca_file=promgate.ca_file,
     )
     return answer.status == 204
+
+
+def test_the_canary_goes_where_the_server_listens(tmp_path: Path) -> None:
+    """`serve --web.listen-address` stands for the file's `listen`, of which a command would know nothing."""
+    target, elsewhere = tmp_path / "token", free_port()
+    with Receiver(tmp_path / "receiver") as receiver:
+        base = f"http://127.0.0.1:{receiver.port}"
+        read = {"name": "read", "path": "/prometheus", "upstream": base, "auth": "none"}
+        tokens = {
+            "deliver": {"agent": [{"file": str(target)}]},
+            "canary": {"tls_config": {"ca_file": "certs/ca.crt"}, "timeout": "5s"},
+        }
+        promgate = Promgate(tmp_path / "promgate", {"tokens": tokens, "routes": [write_route(base), read]}, elsewhere)
+        promgate.port = free_port()
+        promgate.base = f"https://127.0.0.1:{promgate.port}"
+        promgate.command.append(f"--web.listen-address=127.0.0.1:{promgate.port}")
+        promgate.token("create", "agent")
+        first = target.read_text()
+        with promgate:
+            assert not accepts(elsewhere)
+            promgate.token("rotate", "agent")
+        assert target.read_text() != first

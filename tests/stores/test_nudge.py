@@ -8,7 +8,7 @@ from functools import partial
 
 import pytest
 
-from proxy.stores.nudge import ask_for_ledger, ask_time, nudge, serve_nudges
+from proxy.stores.nudge import ask_for_ledger, ask_listen, ask_time, nudge, serve_nudges
 from proxy.tokens.ports import StoreError
 from tests.stores.loops import on_both_loops, run
 
@@ -57,6 +57,20 @@ def test_the_answer_is_what_is_applied(loop, path):
         server.close()
         assert sockets(path) == []
         assert await ask(path, 9) is None
+
+    run(loop, main)
+
+
+@on_both_loops
+def test_it_says_where_the_server_listens(loop, path):
+    async def main():
+        server = await serve_nudges(path, Applier(), listen="127.0.0.1:9443 [::1]:9443")
+        assert await asyncio.to_thread(ask_listen, path) == ["127.0.0.1:9443", "[::1]:9443"]
+        server.close()
+        mute = await serve_nudges(path, Applier())  # as one of an older version
+        assert await asyncio.to_thread(ask_listen, path) == []
+        mute.close()
+        assert await asyncio.to_thread(ask_listen, path) == []
 
     run(loop, main)
 

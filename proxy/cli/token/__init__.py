@@ -19,7 +19,7 @@ from proxy.delivery.sinks import prover_of, sinks_of
 from proxy.desk.desk import Desk
 from proxy.desk.ledger_of import LedgerOf
 from proxy.desk.owner import is_gone, name_of_this_process
-from proxy.stores.nudge import ask_for_ledger, ask_time, nudge
+from proxy.stores.nudge import ask_for_ledger, ask_listen, ask_time, nudge
 from proxy.tokens.ports import StoreError
 
 if TYPE_CHECKING:
@@ -72,12 +72,25 @@ def run(args: argparse.Namespace) -> int:
             return 1
         is_first = args.action == "create" and not path.exists()
         with closing(UnmadeStore(path) if is_first else open_store(path, make=False)) as store:
-            return act(args, desk_of(loaded, store, args.action))
+            return act(args, desk_of(_where_it_listens(loaded, path), store, args.action))
     except ConfigError as error:
         say(error)
     except StoreError as error:
         say(error)
     return 1
+
+
+def _where_it_listens(loaded: Loaded, store: Path) -> Loaded:
+    """With the addresses of the running server, which its command line may have given it: there a canary goes."""
+    if loaded.snapshot.token_rules.canary is None:
+        return loaded
+    from proxy.config.read import load  # noqa: PLC0415 - see `run`
+    from proxy.config.units import parse_listen  # noqa: PLC0415
+
+    said = tuple(map(parse_listen, ask_listen(store)))
+    if not said or said == loaded.settings.listen:
+        return loaded
+    return load(loaded.settings.path, open_files=False, listen=said)
 
 
 def act(args: argparse.Namespace, desk: Desk) -> int:
