@@ -8,19 +8,18 @@ if TYPE_CHECKING:
     from proxy.wire.head import RequestHead
 
 #: Names by which upstreams learn who is asking or where from: only we may say so. With `*` go the names of such a
-#: beginning that nobody has thought of yet.
+#: beginning that nobody has thought of yet: each is a family of another proxy's (Grafana's auth proxy, Authelia,
+#: oauth2-proxy, authentik, AWS, Google, Azure, Cloudflare, Pomerium, Vouch, Kong, Tailscale; RFC 9440).
 IDENTITY_FIELDS = frozenset(
     name.encode()
     for name in """
-    forwarded x-forwarded x-forwarded-for x-forwarded-host x-forwarded-port x-forwarded-proto x-forwarded-protocol
-    x-forwarded-scheme x-forwarded-ssl x-forwarded-server x-forwarded-prefix x-forwarded-uri x-forwarded-path
-    x-forwarded-method x-forwarded-user x-forwarded-email x-forwarded-groups x-forwarded-preferred-username
-    x-forwarded-access-token x-forwarded-client-cert x-real-ip x-client-ip x-cluster-client-ip client-ip
-    true-client-ip cf-connecting-ip x-original-url x-original-uri x-original-host x-rewrite-url x-host
-    x-remote-user remote-user x-user x-auth-request-user x-auth-request-email x-auth-request-groups
-    x-webauth-user x-scope-orgid thanos-tenant
-    x-forwarded-* x-promgate-* x-promgate-identity x-promgate-roles x-promgate-token-id x-promgate-request-id
-    x-ssl-client-cert x-client-cert ssl-client-cert x-http-method-override x-http-method x-method-override
+    forwarded x-forwarded x-forwarded-* x-real-ip x-client-ip x-cluster-client-ip client-ip true-client-ip
+    cf-connecting-ip x-original-url x-original-uri x-original-host x-rewrite-url x-host
+    x-promgate-* x-scope-orgid thanos-tenant
+    remote-* x-remote-* x-user x-username x-user-* x-auth-request-* x-authenticated-* x-webauth-* x-authentik-*
+    x-amzn-oidc-* x-goog-* x-ms-client-principal* x-ms-token-* cf-access-* x-pomerium-* x-vouch-* x-consumer-*
+    tailscale-user-* x-ssl-client-* ssl-client-* x-client-cert* client-cert* x-tls-client-*
+    x-http-method-override x-http-method x-method-override
     """.split()
 )
 
