@@ -11,7 +11,6 @@ import contextlib
 import gc
 import logging
 import secrets
-import signal
 import ssl
 from functools import partial
 from importlib import import_module
@@ -53,6 +52,7 @@ from proxy.relay.revoked import end_revoked, end_sessions
 from proxy.relay.standing import keep_judging
 from proxy.relay.upstream_files import follow
 from proxy.reload import Reload
+from proxy.signals import Signals, notify
 from proxy.stores.nudge import serve_nudges
 from proxy.stores.sqlite import SqliteStore, open_store
 from proxy.stores.watch import StoreWatch
@@ -85,10 +85,11 @@ class App:
         self._trail = open_trail(loaded.settings.audit, loaded.settings.store)
         self._clock = Clock()
         self._reload = Reload(loaded)
-        self._stop = asyncio.Event()
+        self._signals = Signals(self._reload.ask)
 
     async def run(self) -> int:
         """Serve until SIGTERM or SIGINT; the exit code. OSError, StoreError or PairError: it could not be started."""
+        self._signals.listen()
         snapshot, settings = self._loaded.snapshot, self._loaded.settings
         async with contextlib.AsyncExitStack() as stack:
             certificate = self._load_certificates()
@@ -145,18 +146,28 @@ class App:
             in_background(stack, self._ends.run())
             prepare = partial(self._start_control, stack, parts)
             in_background(stack, self._reload.run(lambda fresh: self._reloaded(parts, fresh), prepare))
-            self._on_signals()
             gc.collect()
             gc.freeze()  # what lives from here to the end need not be looked at again
             parts.serving = True
             _log.info("serving on %s", ", ".join(map(str, settings.listen)))
-            await self._stop.wait()
-            if parts.desk is not None:
-                parts.desk.end()  # no rotation begins any more, for whose canary no listener would be there
-            _log.info("draining: %d connections", len(relay.connections))
-            cut = sum(await asyncio.gather(*(each.drain() for each in parts.every_listener)))
-            _log.info("stopped, %d connections cut", cut)
+            notify("READY=1")
+            await self._signals.wait_stop()
+            notify("STOPPING=1")
+            await self._drain(parts)
         return 0
+
+    async def _drain(self, parts: Parts) -> None:
+        """Leave: first where load balancers look, then at the listeners."""
+        if parts.desk is not None:
+            parts.desk.end()  # no rotation begins any more, for whose canary no listener would be there
+        for each in parts.every_listener:
+            each.relay.is_leaving = True
+        if delay_s := parts.relay.gate.snapshot.timeouts.drain_delay:
+            _log.info("not ready any more; the listeners close in %g s", delay_s)
+            await self._signals.wait_hurry(delay_s)
+        _log.info("draining: %d connections", len(parts.relay.connections))
+        draining = (each.drain(lambda: self._signals.hurry) for each in parts.every_listener)
+        _log.info("stopped, %d connections cut", sum(await asyncio.gather(*draining)))
 
     async def _open_people(self, stack: contextlib.AsyncExitStack, snapshot: Snapshot) -> People | None:
         """Those who log in, where there is a way."""
@@ -285,7 +296,7 @@ class App:
 
     def _missing(self, parts: Parts) -> Iterator[str]:
         """What keeps this process from being ready."""
-        if parts.relay.draining:
+        if parts.relay.is_leaving:
             yield "draining"
         elif not parts.listening:
             yield "the public listeners are not open yet"
@@ -293,12 +304,6 @@ class App:
             yield "the token store cannot be read"
         for upstream in parts.reach.missing():
             yield f"upstream {upstream.authority} cannot be reached"
-
-    def _on_signals(self) -> None:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop.set)
-        loop.add_signal_handler(signal.SIGHUP, self._reload.ask)
 
     def _reloaded(self, parts: Parts, loaded: Loaded) -> None:
         """Serve by the new configuration from the next request on; what needs new sockets or files is told."""

@@ -17,7 +17,7 @@ FLOORS = {
     "wire": 0, "tokens": 0,
     "gate": 1, "background": 1, "stamp": 1,
     "config": 2, "stores": 2, "delivery": 2, "login": 2, "custody": 2, "pki": 2, "observe": 2, "process": 2,
-    "clock": 2,
+    "clock": 2, "signals": 2,
     "relay": 3, "reload": 3, "desk": 3, "audit": 3, "people": 3,
     "console": 4, "parts": 4,
     "app": 5, "doctor": 5,

@@ -37,8 +37,10 @@ def run(args: argparse.Namespace) -> int:
     from proxy.config.read import ConfigError, load  # noqa: PLC0415
     from proxy.observe.process_log import set_up_logging  # noqa: PLC0415
     from proxy.pki.context import PairError  # noqa: PLC0415
+    from proxy.signals import hush_hangup  # noqa: PLC0415
     from proxy.tokens.ports import StoreError  # noqa: PLC0415
 
+    hush_hangup()
     set_up_logging(args.log_level, args.log_format)
     try:
         loaded = load(Path(args.config_file), listen=tuple(args.listen))

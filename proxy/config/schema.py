@@ -97,7 +97,10 @@ class TimeoutsOf(Section):
     send: float = option(SPAN, "60s", "For a peer to take any of what waits to be sent to it.")
     linger: float = option(SPAN, "2s", "For a refused client to stop sending before its connection is cut.")
     upstream_idle: float = option(SPAN, "55s", "For an unused connection to the upstream to be kept.")
-    drain: float = option(SPAN, "30s", "For requests under way to finish after SIGTERM.")
+    drain_delay: float = option(
+        DURATION, "0s", "After SIGTERM, for load balancers to see that `/-/ready` is 503 before the listeners close."
+    )
+    drain: float = option(SPAN, "30s", "For requests under way to finish after that.")
 
 
 class Guesses(Section):

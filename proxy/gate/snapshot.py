@@ -204,6 +204,7 @@ class Timeouts:
     send: float = 60.0
     linger: float = 2.0
     upstream_idle: float = 55.0
+    drain_delay: float = 0.0
     drain: float = 30.0
 
 

@@ -70,7 +70,8 @@ On the same listener, for `GET` and `HEAD`:
 - `/-/ready`: 200 when the public listeners are open, the token store can be read, every upstream takes connections
   (checked every 5 s) and no drain has begun; else 503, with one line that names what is missing.
 
-`/-/ready` on the public listener is the one for load balancers: it is 503 while draining only. An upstream that is down
+`/-/ready` on the public listener is the one for load balancers: it is 503 from SIGTERM on and else
+never: `timeouts.drain_delay` gives them time to see it before the port closes. An upstream that is down
 is no reason to send senders elsewhere, where the same upstream is down, too.
 """
 

@@ -100,6 +100,7 @@ class RelayContext:
         self.response_memo = ResponseMemo()
         self._control_memo = ResponseMemo(may_set_own=True)
         self.draining = False
+        self.is_leaving = False  # told to load balancers, before and while it drains
         self.internal = Internal()
         self._hinted = False
         #: Which client certificates the listeners take; None: none is asked for.

@@ -98,15 +98,15 @@ class Listeners:
             self.tls.handshake_timeout_s, self.tls.close_timeout_s = timeouts.tls_handshake, timeouts.send
             self.tls.sweep(now)
 
-    async def drain(self) -> int:
-        """Finish what is under way, within the deadline; the number of connections that had to be cut."""
+    async def drain(self, is_hurried: Callable[[], bool] = lambda: False) -> int:
+        """Finish what is under way, within the deadline or until hurried; the number of connections that were cut."""
         relay = self.relay
-        relay.draining = True
+        relay.draining = relay.is_leaving = True
         self.close()
         deadline = monotonic() + relay.gate.snapshot.timeouts.drain
         for connection in list(relay.connections):
             connection.drain()
-        while relay.connections and monotonic() < deadline:
+        while relay.connections and monotonic() < deadline and not is_hurried():
             await asyncio.sleep(0.05)
             self.sweep(monotonic())
         left = list(relay.connections)

@@ -33,6 +33,6 @@ def build_own(
         jitter = random.random()  # noqa: S311 - it spreads the senders, and hides nothing
         status, answer = build_denial(decision, jitter=jitter, close=close, head_only=head.head_only)
         return status, request_id, with_line(answer, b"X-Request-Id: %016x\r\n" % request_id)
-    reason = Reason.DRAINING if relay.draining and head.path == b"/-/ready" else decision.reason
+    reason = Reason.DRAINING if relay.is_leaving and head.path == b"/-/ready" else decision.reason
     status, answer = build_local(reason, close=close, head_only=head.head_only, location=decision.location)
     return status, request_id, answer

@@ -42,7 +42,7 @@ roles:
 tokens: {{store: "sqlite:////var/lib/promgate/promgate.db", overlap_period: 12h, max_overlap: 14d, retry_grace: 30m}}
 jwt: [{{issuer: https://idp, audience: promgate, jwks_file: keys.json}}]
 timeouts: {{tls_handshake: 1s, header: 2s, idle: 6m, body: 4s, connect: 5s, response: 6s, stream: 7s, tunnel: 7500ms,
-  send: 8s, linger: 9s, upstream_idle: 10s, drain: 11s}}
+  send: 8s, linger: 9s, upstream_idle: 10s, drain_delay: 12s, drain: 11s}}
 limits:
   body_min_rate: 1KB
   max_connections: 100
@@ -150,7 +150,7 @@ def test_a_full_file(directory):
             "jwt:a=b": frozenset({"reporter"}),
         },
         token_rules=TokenRules(12 * 3600.0, 14 * 86400.0, 1800.0),
-        timeouts=Timeouts(1.0, 2.0, 360.0, 4.0, 5.0, 6.0, 7.0, 7.5, 8.0, 9.0, 10.0, 11.0),
+        timeouts=Timeouts(1.0, 2.0, 360.0, 4.0, 5.0, 6.0, 7.0, 7.5, 8.0, 9.0, 10.0, 12.0, 11.0),
         bounds=Bounds(1024, 100, 10, RateLimit(5.0, 2.0, 6, by_identity=False), RateLimit(3.0, 60.0, 7)),
         jwt_issuers=(JwtIssuer("https://idp", "promgate", JWKS, jwks_file=str(directory / "keys.json")),),
     )
