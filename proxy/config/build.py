@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from proxy.config import canary, delivery, files, identities, issuers, routes, schedule
-from proxy.config.control import build_console, build_login, build_renew, build_sessions
+from proxy.config.control import build_console, build_login, build_renew, build_sessions, check_prefix
 from proxy.config.forward_auth import build_forward_auth
 from proxy.config.people import build_people, build_session_times
 from proxy.config.problem import printable
@@ -46,6 +46,7 @@ def build(config: Config, report: Report, path: Path, *, open_files: bool) -> tu
     own = (*(console.routes if console.listen is None else ()), *build_renew(config), *build_login(config))
     own += build_forward_auth(config, report)
     built = routes.build_routes(config, report, base, open_files=open_files)
+    check_prefix(config, built if own else (), report)
     snapshot = Snapshot(
         routes=(*built, *routes.on_every_host(own, built)),
         console=console.routes if console.listen is not None else (),

@@ -81,6 +81,19 @@ def build_console(config: Config, report: Report) -> Console:
     return Console(tuple(_routes(prefix, ways, roles, hosts, takes_reload=config.reload.http)), written.listen)
 
 
+def check_prefix(config: Config, routes: Iterable[Route], report: Report) -> None:
+    """Own names are longer than any prefix, so that a route's own would lie behind them."""
+    prefix, at = config.control_prefix, "control_prefix"
+    if not report.is_sound(at):
+        return
+    if prefix == "/":
+        report.problem(at, "/api/v1 and /console may be anybody's; write a prefix of promgate's own: /-")
+        return
+    for route in routes:
+        if route.path != "/" and f"{prefix}/".startswith(f"{route.path}/"):
+            report.warning(at, f"{prefix}/api/v1 and others are promgate's own, and are taken from route {route.name}")
+
+
 def build_renew(config: Config) -> tuple[Route, ...]:
     """Where the senders of `tokens.senders` fetch their tokens: on the public listener, where they push."""
     if not config.tokens.senders:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from aiohttp import web
 
 from proxy.console.asker import read_asker
+from proxy.console.form import read_form
 from proxy.console.people import Choice, Places, render_left, render_login, render_logout, render_refusal
 from proxy.console.problems import answer_problem
 from proxy.gate.credentials import ShownPassword
@@ -168,8 +169,10 @@ class LoginPages:
             return self._refuse(403, "Log in by the page of this site.")
         if request.content_type != _FORM or not door.snapshot().users:
             return self._refuse(415, "Log in by the page of this site.")
-        form = await request.post()
-        user, password, asked = (str(form.get(name, "")) for name in ("user", "password", "rd"))
+        form = await read_form(request)
+        if form is None:
+            return self._refuse(400, "This form is not in UTF-8.")
+        user, password, asked = (form.get(name, "") for name in ("user", "password", "rd"))
         if not user or len(user) > _MAX_NAME or set(user + password) & {"\0", "\r", "\n"}:
             said = None
         else:
@@ -231,10 +234,11 @@ class LoginPages:
             return answer_problem(404, "there is no such provider")
         if request.content_type != _FORM:
             return answer_problem(400, "a form is wanted", error="invalid_request")
-        form = await request.post()
-        token = form.get("logout_token", "")
+        form = await read_form(request)
+        if form is None:
+            return answer_problem(400, "the form is not in UTF-8", error="invalid_request")
         try:
-            said = await provider.read_logout_token(token if isinstance(token, str) else "", self._door.now())
+            said = await provider.read_logout_token(form.get("logout_token", ""), self._door.now())
             if not isinstance(said, LoggedOut):
                 _log.warning("a logout by %s is refused: %s", provider.name, ascii(said.reason))
                 return answer_problem(400, said.reason, error="invalid_request", error_description=said.reason)

@@ -91,7 +91,7 @@ def _routes(seen: Seen) -> Markup:
 
 def _route(route: Route, asker: Asker) -> tuple[str, ...] | None:
     """A row for what the asker may do on a route by the way it came; None for nothing."""
-    mine = [rule for rule in route.rules if rule.role in asker.roles]
+    mine = [rule for rule in route.rules if rule.role in asker.roles and _methods(rule, route)]
     if not mine or asker.way not in {way.value for way in route.ways}:
         return None
     methods = "; ".join(dict.fromkeys(_methods(rule, route) for rule in mine))
@@ -103,8 +103,9 @@ def _route(route: Route, asker: Asker) -> tuple[str, ...] | None:
 
 
 def _methods(rule: Rule, route: Route) -> str:
+    """Those that both take; empty where they have none in common."""
     methods = rule.methods if route.methods is None else route.methods & (rule.methods or route.methods)
-    return ", ".join(sorted(method.decode() for method in methods)) if methods else "any"
+    return "any" if methods is None else ", ".join(sorted(method.decode() for method in methods))
 
 
 def _where(rule: Rule, route: Route) -> str:

@@ -49,6 +49,21 @@ def test_it_says_who_is_asking_and_what_they_may_do():
     assert "/prometheus/api/v1/write" not in text, "nothing of what others may do"
 
 
+def test_a_rule_of_which_the_route_leaves_no_method_is_none():
+    reading = frozenset({b"GET", b"HEAD"})
+    silences = Route("s", "/silences", UP, ways=frozenset({Way.BASIC}), methods=frozenset({b"POST"}), rules=(
+        Rule("viewer", reading), Rule("admin")))  # fmt: skip
+    mixed = Route("m", "/mixed", UP, ways=frozenset({Way.BASIC}), methods=frozenset({b"POST", b"GET"}), rules=(
+        Rule("viewer", reading), Rule("viewer", frozenset({b"DELETE"}), (b"/mixed/x",))))  # fmt: skip
+    text = render_overview(Seen(asker(), (silences, mixed), (), None, "1", NOW, None), "/style.css")
+    assert "/silences" not in text
+    assert ">GET<" in text
+    assert ">everywhere<" in text
+    assert ">any<" not in text
+    admin = render_overview(Seen(asker(roles=("admin",)), (silences,), (), None, "1", NOW, None), "/style.css")
+    assert ">POST<" in admin
+
+
 def test_what_is_missing_is_named():
     assert "not ready: the token store cannot be read" in rendered(missing=["the token store cannot be read"])
 

@@ -268,6 +268,34 @@ def test_a_form_of_another_site_logs_nobody_in(person: Person) -> None:
     assert person.ask("/-/login", "POST", json.dumps({"user": "ann", "password": "ann"}).encode(), fields).status == 415
 
 
+@pytest.mark.parametrize(
+    ("charset", "body"),
+    [
+        ("; charset=bogus", b"user=ann&password=ann"),
+        ("; charset=utf-16", "user=ann&password=ann".encode("utf-16")),
+        ("; charset=utf-7", b"user=ann&password=+2AA-"),
+        ("; charset=iso-8859-1", b"user=ann&password=ann"),
+        ("", b"user=ann&password=%ED%A0%80"),
+        ("", b"user=%ff&password=ann"),
+        ("", b"user=\xff&password=ann"),
+        ("", b"&".join([b"user=ann"] * 1000)),
+    ],
+)
+@pytest.mark.parametrize("path", ["/-/login", "/-/logout/backchannel/corp"])
+def test_a_form_that_is_not_in_utf_8_is_a_bad_one(site: Site, path: str, charset: str, body: bytes) -> None:
+    fields = {"Content-Type": f"{FORM['Content-Type']}{charset}", "Origin": site.base}
+    person = Person(site)
+    answer = person.ask(path, "POST", body, fields)
+    assert answer.status == 400
+    assert _is_no_session(answer, person)
+    assert "Traceback" not in site.promgate.log
+
+
+def test_a_form_may_say_that_it_is_in_utf_8(person: Person) -> None:
+    fields = {"Content-Type": f"{FORM['Content-Type']}; charset=UTF-8", "Origin": person.site.base}
+    assert person.ask("/-/login", "POST", b"user=ann&password=ann", fields).status == 303
+
+
 @pytest.mark.parametrize("path", ["/-/login/none", "/-/callback/none", "/-/login/corp/x", "/-/logout/backchannel/none"])
 def test_there_is_no_other_way(person: Person, path: str) -> None:
     method = "POST" if "backchannel" in path else "GET"
