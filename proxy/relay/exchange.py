@@ -15,6 +15,7 @@ from proxy.gate.prefix import restore_location, strip_line
 from proxy.gate.snapshot import RouteKind
 from proxy.relay.certified import certificate_line
 from proxy.relay.report import report_exchange
+from proxy.wire.cookies import login_line
 from proxy.wire.framing import ChunkedBody, LengthBody
 from proxy.wire.unlawful import Unlawful
 from proxy.wire.websocket import UPGRADE_LINES, check_switch
@@ -322,7 +323,7 @@ class Exchange:
         if files is not None:
             told += files.line
         if route.telling is not None and route.telling.quoted:
-            told += certificate_line(self.client, self._relay.clock.at(monotonic()))
+            told += certificate_line(self.client, self._relay.clock.at(monotonic())) + login_line(head.cookies)
         pieces = upstream_head(head, line, told, self.client.peer_lines)
         size = len(body)
         if 0 < size <= _JOINED_BYTES:

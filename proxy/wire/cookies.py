@@ -10,14 +10,16 @@ import re
 #: Of a session; with the prefix that binds it to this host and to https (RFC 6265bis 4.1.3.2), and on plain loopback.
 SECURE_SESSION, PLAIN_SESSION = b"__Host-promgate", b"promgate"
 _SESSIONS = frozenset({SECURE_SESSION, PLAIN_SESSION})
-#: These, and those of a login under way. User agents compare the prefix without case.
-_is_own = re.compile(rb"(__host-)?promgate(-[a-z-]+)?", re.IGNORECASE).fullmatch
+#: These, and those of a login under way.
+_OWN = rb"(?:__Host-)?promgate(?:-[a-z-]+)?"
+_is_sent = re.compile(_OWN).fullmatch  # back, in the case in which it was set
+_is_own = re.compile(_OWN, re.IGNORECASE).fullmatch  # user agents compare the prefix without case
 
 Pairs = tuple[tuple[bytes, bytes], ...]
 
 
 def take_own(value: bytes) -> tuple[bytes, Pairs]:
-    """(the value of a Cookie field less the cookies of sessions, name and value of these). Other octets are kept."""
+    """(the value of a Cookie field less promgate's own cookies, name and value of these). Other octets are kept."""
     if b"promgate" not in value:
         return value, ()
     others: list[bytes] = []
@@ -25,11 +27,17 @@ def take_own(value: bytes) -> tuple[bytes, Pairs]:
     for part in value.split(b";"):
         name, _, said = part.partition(b"=")
         name = name.strip(b" \t")
-        if name in _SESSIONS:
+        if _is_sent(name):
             own.append((name, said.strip(b" \t")))
         else:
             others.append(part)
     return (b";".join(others).strip(b" \t"), tuple(own)) if own else (value, ())
+
+
+def login_line(own: Pairs) -> bytes:
+    """The field line, with its CRLF, that brings the cookies of a login under way to the pages that set them."""
+    pairs = [b"%b=%b" % pair for pair in own if pair[0] not in _SESSIONS]
+    return b"Cookie: %b\r\n" % b"; ".join(pairs) if pairs else b""
 
 
 def sets_own(value: bytes) -> bool:

@@ -204,6 +204,13 @@ def test_a_logout_is_asked_by_our_own_page(person: Person) -> None:
     assert person.open("/app/x").status == 200, "a link ends nothing"
 
 
+def test_no_upstream_sees_a_cookie_of_promgate_s(site: Site, person: Person) -> None:
+    person.log_in("x.carol")
+    person.cookies.update({STATE: "under-way", "other": "1"})
+    assert person.open("/app/x").status == 200
+    assert site.seen[-1].headers["Cookie"] == "other=1"
+
+
 @pytest.mark.parametrize("method", ["POST", "DELETE"])
 def test_a_page_of_another_site_changes_nothing(site: Site, person: Person, method: str) -> None:
     person.log_in("sre.carol")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.wire.cookies import sets_own, take_own
+from proxy.wire.cookies import login_line, sets_own, take_own
 from proxy.wire.head import RequestMemo, admit_request
 from proxy.wire.response import ResponseMemo, admit_response
 from tests.wire.play import admit, request
@@ -24,7 +24,8 @@ from tests.wire.play import admit, request
         (b"__Host-promgate", b"", ((b"__Host-promgate", b""),)),
         (b"__Host-promgate=x=y", b"", ((b"__Host-promgate", b"x=y"),)),
         (b"promgate=1; promgate=2", b"", ((b"promgate", b"1"), (b"promgate", b"2"))),
-        (b"__Host-promgate-login=s", b"__Host-promgate-login=s", ()),
+        (b"__Host-promgate-login=s", b"", ((b"__Host-promgate-login", b"s"),)),
+        (b"a=1; promgate-login=s; b=2", b"a=1; b=2", ((b"promgate-login", b"s"),)),
         (b"promgate2=x; xpromgate=y; PROMGATE=z", b"promgate2=x; xpromgate=y; PROMGATE=z", ()),
         (b"a=__Host-promgate=x", b"a=__Host-promgate=x", ()),
         (b'a="q; promgate=x"', b'a="q', ((b"promgate", b'x"'),)),
@@ -34,6 +35,12 @@ from tests.wire.play import admit, request
 )
 def test_own_cookies_are_taken_out(value, others, own):
     assert take_own(value) == (others, own)
+
+
+def test_a_login_under_way_comes_to_those_who_began_it_and_a_session_to_nobody():
+    own = ((b"__Host-promgate", b"s"), (b"__Host-promgate-login", b"x"), (b"promgate-login", b"y"))
+    assert login_line(own) == b"Cookie: __Host-promgate-login=x; promgate-login=y\r\n"
+    assert login_line(own[:1]) == login_line(()) == b""
 
 
 def test_the_rest_of_the_cookies_goes_on():
