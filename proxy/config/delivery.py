@@ -110,10 +110,8 @@ def _files_in_use(config: Config, report: Report, base: Path) -> dict[str, str]:
     """Files that a token must not be written over -> what they are."""
     store = [] if config.tokens.store is None else [base / f"{config.tokens.store}{end}" for end in _BESIDE_STORE]
     used = {f"file:{path.resolve()}": "it belongs to the token store" for path in store}
-    used |= {f"file:{path.resolve()}": "the configuration reads it" for path in report.files}
-    if config.tls_server_config is not None:
-        for path in (config.tls_server_config.cert_file, config.tls_server_config.key_file):
-            used.setdefault(f"file:{(base / path).resolve()}", "the configuration reads it")
+    read = [*report.files, *(base / name for name in report.names)]
+    used |= {f"file:{path.resolve()}": "the configuration reads it" for path in read}
     if config.access_log.file != "stderr":
         used[f"file:{(base / config.access_log.file).resolve()}"] = "it is the access log"
     return used

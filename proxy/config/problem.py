@@ -66,13 +66,14 @@ class Report:
         self.problems: list[Problem] = []
         self.warnings: list[Problem] = []
         self.files: dict[Path, Stamp] = {}
+        self.names: set[str] = set()  # of files, as written, opened or not; but those that tokens are put into
         self.certificates: dict[str, Path] = {}  # option -> the file of certificates that it names
         self._unsound: set[str] = set()
 
     def again(self) -> Report:
         """For the same file, built once more: nothing was found yet, and what is read belongs to both."""
         fresh = Report(self.file)
-        fresh.lines, fresh.files = self.lines, self.files
+        fresh.lines, fresh.files, fresh.names = self.lines, self.files, self.names
         return fresh
 
     def problem(self, path: str, text: str, line: int | None = None) -> None:

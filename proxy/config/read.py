@@ -12,6 +12,7 @@ from proxy.config.document import Mapping, Node, Scalar, Sequence, parse_documen
 from proxy.config.problem import ConfigError, Problem, Report, join_key, printable
 from proxy.config.schema import Config, Settings
 from proxy.config.shape import Kind, ListOf, MapOf, Option, Refused, Section, Shape, Table, nearest, stand_in
+from proxy.config.words import FILE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping as Env
@@ -27,6 +28,8 @@ S = TypeVar("S", bound=Section)
 
 _ENV = re.compile(r"\$\{env:([^}]*)\}")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+#: A file that promgate writes and nothing here reads: `config.delivery` holds it against all others.
+_TARGET = re.compile(r"tokens\.deliver\b.*\.file").fullmatch
 #: A thousand routes are 300 KB; what is larger is not a configuration, or not meant for people.
 _MAX_FILE_BYTES = 4 * 1024 * 1024
 #: A key set is a few KB.
@@ -175,6 +178,8 @@ class _Reader:
         value_path = path.removesuffix("_file")
         self._report.lines.setdefault(value_path, self._report.lines[path])
         name = self._scalar(node, path, "the name of a file")
+        if name is not None:
+            self._report.names.add(name)
         if key in section.items:
             self._report.problem(path, f"{key} and {key}_file exclude each other; write one of them")
         elif name is not None and self._base is not None:
@@ -263,6 +268,8 @@ class _Reader:
         text = self._scalar(node, path, kind.name)
         if text is None:
             return kind.stand_in
+        if kind is FILE and _TARGET(path) is None:
+            self._report.names.add(text)
         written = node.text if isinstance(node, Scalar) else ""
         return self._parse(kind, text, path, written if written != text else "")
 

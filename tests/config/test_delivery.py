@@ -163,3 +163,42 @@ def test_a_link_to_a_file_in_use_is_seen_through(read, tmp_path):
     (tmp_path / "link").symlink_to("promgate.db")
     with pytest.raises(ConfigError, match="cannot be a target: it belongs to the token store"):
         read("  deliver: {agent: {file: link}}")
+
+
+@pytest.mark.parametrize("open_files", [True, False])
+@pytest.mark.parametrize("place", ["upstream.password", "reader.token", "idp.secret", "ca.crt", "audit.jsonl", "users"])
+def test_a_file_that_something_else_lives_from_is_no_target(tmp_path, place, open_files):
+    """Whether it is opened or not: a `token` command would write over what the server reads."""
+    for name in ("upstream.password", "reader.token", "idp.secret"):
+        (tmp_path / name).write_text("secret-secret-secret-secret")
+        (tmp_path / name).chmod(0o600)
+    (tmp_path / "users").write_text("admin:$2b$10$sudAnJyWmIO4YC8l5y.rSekVPzG7eMlH8TUTSP0YnaQgLkS5Q4XUi\n")
+    path = tmp_path / "promgate.yml"
+    path.write_text(f"""
+htpasswd_file: users
+roles: {{admin: basic:admin}}
+audit: {{file: audit.jsonl}}
+introspection:
+  {{issuer: "https://idp.example", client_id: promgate, client_secret_file: idp.secret, ca_file: ca.crt}}
+tokens:
+  store: sqlite:///promgate.db
+  deliver:
+    agent: {{file: {place}}}
+  canary: {{authorization: {{credentials_file: reader.token}}}}
+routes:
+  - name: write
+    path: /prometheus/api/v1/write
+    kind: remote_write
+    methods: [POST]
+    upstream:
+      url: http://127.0.0.1:9090
+      basic_auth: {{username: promgate, password_file: upstream.password}}
+    auth: [write_token]
+    allow: [write]
+  - {{name: read, path: /prometheus, upstream: "http://127.0.0.1:9090", auth: bearer, allow: admin}}
+""")
+    with pytest.raises(ConfigError) as refused:
+        load(path, open_files=open_files)
+    told = [problem.text for problem in refused.value.problems if problem.path.startswith("tokens.deliver")]
+    assert len(told) == 1
+    assert told[0].endswith("cannot be a target: the configuration reads it")
