@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 from proxy.config import canary, delivery, files, identities, issuers, routes, schedule
 from proxy.config.control import build_console, build_login, build_renew, build_sessions, check_prefix
 from proxy.config.forward_auth import build_forward_auth
+from proxy.config.listeners import check_listeners
 from proxy.config.people import build_people, build_session_times
 from proxy.config.problem import printable
 from proxy.config.schema import AccessLog, Settings, Tls
-from proxy.config.units import Address, format_duration, is_loopback
+from proxy.config.units import Address, format_duration
 from proxy.config.users import build_users
 from proxy.gate.snapshot import Bounds, ClientTrust, RateLimit, Snapshot, Timeouts, TokenRules
 
@@ -37,6 +38,7 @@ _CLIENT_IDLE_S = 300.0
 def build(config: Config, report: Report, path: Path, *, open_files: bool) -> tuple[Snapshot, Settings]:
     """Compile `config`, read from the absolute `path`. After a problem was reported the result means nothing."""
     base = path.parent
+    check_listeners(config, report)
     users = build_users(config, report)
     roles = identities.build_roles(config, users, report)
     tenants = identities.build_tenants(config, users, report)
@@ -66,14 +68,13 @@ def build(config: Config, report: Report, path: Path, *, open_files: bool) -> tu
         people=build_people(config, keys, report, base, open_files=open_files),
         session_times=build_session_times(config, report),
     )
-    _check_listeners(config, report)
     settings = Settings(
         path=path,
         listen=config.listen,
         tls=_build_tls(config, report, base, open_files=open_files),
         store=_build_store(config, base),
         access_log=_build_access_log(config, report, base, open_files=open_files),
-        telemetry=_build_telemetry(config, report),
+        telemetry=None if config.telemetry is None else config.telemetry.listen,
         watch=config.reload.watch,
         proxy_protocol=config.proxy_protocol,
         reloads_by_http=config.reload.http,
@@ -95,11 +96,6 @@ def _build_redirect(config: Config, report: Report) -> tuple[Address, ...]:
         report.problem("redirect_http", "needs external_url: where are people sent to?")
     elif not (config.external_url or "https://").startswith("https://") and report.is_sound("external_url"):
         report.problem("external_url", "redirect_http sends people there, so it must begin with https://")
-    if not written.listen and report.is_sound("redirect_http.listen"):
-        report.problem("redirect_http.listen", "at least one address is needed")
-    for address in written.listen:
-        if address in config.listen and address.port != 0 and report.is_sound("listen", "redirect_http.listen"):
-            report.problem("redirect_http.listen", f"{address} is a public listener, too; http has a port of its own")
     return written.listen
 
 
@@ -145,27 +141,6 @@ def _check_nothing_before(config: Config, report: Report) -> None:
             "external_url",
             "something else ends TLS, and trusted_proxies is empty: all who come through it count as one address",
         )
-
-
-def _check_listeners(config: Config, report: Report) -> None:
-    if not config.listen and report.is_sound("listen"):
-        report.problem("listen", "at least one address is needed")
-    has_tls = config.tls_server_config is not None
-    for index, address in enumerate(config.listen):
-        path = f"listen[{index}]" if f"listen[{index}]" in report.lines else "listen"
-        if address in config.listen[:index] and address.port != 0:
-            report.problem(path, f"{address} is written twice")
-        elif not has_tls and not is_loopback(address.host) and report.is_sound("tls_server_config"):
-            if config.insecure_plaintext:
-                report.warning(path, f"{address} speaks without TLS: passwords and tokens cross the network in clear")
-            elif report.is_sound("insecure_plaintext"):
-                report.problem(
-                    path,
-                    f"other machines reach {address}, and there is no TLS: write tls_server_config, listen on "
-                    "127.0.0.1, or write insecure_plaintext: true",
-                )
-    if config.insecure_plaintext and has_tls:
-        report.warning("insecure_plaintext", "without effect: there is a tls_server_config")
 
 
 def _build_tls(config: Config, report: Report, base: Path, *, open_files: bool) -> Tls | None:
@@ -231,15 +206,6 @@ def _build_audit(config: Config, report: Report, base: Path, *, open_files: bool
     if open_files and not file.parent.is_dir():
         report.problem("audit.file", f"the directory {printable(file.parent)} does not exist")
     return file
-
-
-def _build_telemetry(config: Config, report: Report) -> Address | None:
-    if config.telemetry is None:
-        return None
-    address = config.telemetry.listen
-    if address in config.listen and address.port != 0 and report.is_sound("listen", "telemetry.listen"):
-        report.problem("telemetry.listen", f"{address} is a public listener, too; telemetry needs a port of its own")
-    return address
 
 
 def _build_token_rules(config: Config, report: Report) -> TokenRules:

@@ -216,7 +216,5 @@ def _check_listen(config: Config, report: Report) -> None:
         report.problem(at, "people log in at external_url and come back there; take oauth2 from console.auth")
     if address is None or not report.is_sound(at, "listen", "tls_server_config"):
         return
-    if address in config.listen and address.port != 0:
-        report.problem(at, f"{address} is the public listener already; leave listen out, or take another port")
-    elif config.tls_server_config is None and not is_loopback(address.host) and not config.insecure_plaintext:
+    if config.tls_server_config is None and not is_loopback(address.host) and not config.insecure_plaintext:
         report.problem(at, f"other machines reach {address}, and there is no TLS: write tls_server_config")
