@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import sys
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from proxy.config.units import Address
 
 SUMMARY = "run the proxy"
+_log = logging.getLogger("promgate.server")
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -45,13 +46,13 @@ def run(args: argparse.Namespace) -> int:
     try:
         loaded = load(Path(args.config_file), listen=tuple(args.listen))
         for warning in loaded.warnings:
-            print(f"warning: {warning}", file=sys.stderr)
+            _log.warning("%s", warning)
         return app.run(loaded)
     except ConfigError as error:
         for problem in error.problems:
-            print(problem, file=sys.stderr)
+            _log.error("%s", problem)
     except (OSError, StoreError, PairError) as error:
-        print(f"promgate: {error}", file=sys.stderr)
+        _log.error("%s", error)
     return 1
 
 

@@ -44,8 +44,8 @@ class AccessLog:
         try:
             if os.path.samestat(os.fstat(self._fd), self._path.stat()):
                 return
-        except FileNotFoundError:
-            pass
+        except OSError:
+            pass  # it is gone, or cannot be looked at: then it cannot be opened either
         try:
             fresh = _open(self._path)
         except OSError:

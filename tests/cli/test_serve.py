@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 from contextlib import suppress
@@ -75,6 +76,22 @@ def test_what_cannot_be_is_said(config_file, word, code, says):
     done = run("serve", f"--config.file={config_file}", word)
     assert (done.returncode, done.stdout) == (code, "")
     assert says in done.stderr
+
+
+@pytest.mark.parametrize("words", [[], ["--log.format=json"]])
+def test_what_is_wrong_at_the_start_is_in_the_log_s_own_form(config_file, words):
+    port = free_port()
+    with socket.create_server(("127.0.0.1", port)):
+        for changes, code in ({"swizzle": 1, "listen": "0.0.0.0:1"}, 2), ({"insecure_plaintext": True}, 1):
+            config_file.write_text(yaml.safe_dump({"listen": f":{port}", "routes": ROUTES, **changes}))
+            done = run("serve", f"--config.file={config_file}", *words)
+            assert done.returncode == 1
+            told = [line for line in done.stderr.splitlines() if "error" in line]
+            assert len(told) == code, done.stderr
+            for line in done.stderr.splitlines():
+                fields = json.loads(line) if words else dict(re.findall(r'(\w+)=("(?:[^"\\]|\\.)*"|\S+)', line))
+                assert list(fields) == ["ts", "level", "component", "msg"], line
+    assert "cannot listen on :" in done.stderr
 
 
 def heeds(pid, number):

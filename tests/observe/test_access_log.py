@@ -256,6 +256,22 @@ def test_it_goes_on_after_copytruncate(tmp_path):
     assert path.read_bytes().startswith(b"ts="), "O_APPEND: no hole where the old lines were"
 
 
+@pytest.mark.parametrize("how", ["no directory", "a loop of links"])
+def test_a_path_that_cannot_be_looked_at_keeps_the_old_file_in_use(tmp_path, how):
+    directory = tmp_path / "logs"
+    directory.mkdir()
+    log = AccessLog(directory / "log")
+    directory.rename(tmp_path / "elsewhere")
+    if how == "no directory":
+        directory.write_text("")
+    else:
+        directory.symlink_to(directory)
+    log.reopen_if_moved()
+    log.write([PLAIN])
+    log.close()
+    assert (tmp_path / "elsewhere" / "log").read_bytes().count(b"\n") == 1
+
+
 def test_a_directory_that_has_gone_keeps_the_old_file_in_use(tmp_path):
     directory = tmp_path / "logs"
     directory.mkdir()
