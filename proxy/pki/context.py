@@ -10,6 +10,7 @@ whole one checks.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import ssl
 import stat
@@ -31,6 +32,8 @@ TLS12_CIPHERS: Final = (
     ":ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305"
 )
 
+#: <linux/memfd.h>: of Linux 6.3, unknown before (EINVAL); vm.memfd_noexec=2 refuses files without it.
+_MFD_NOEXEC_SEAL: Final = 8
 #: A certificate file with a whole chain is some 10 KB.
 MAX_PEM_BYTES: Final = 1 << 20
 
@@ -109,7 +112,13 @@ def _build_half(pair: Pair, min_version: ssl.TLSVersion, trusted: Trusted | None
 @contextlib.contextmanager
 def _as_file(text: bytes) -> Iterator[str]:
     """A path at which OpenSSL finds the text, which it takes in no other way: of memory alone (memfd_create(2))."""
-    with os.fdopen(os.memfd_create("pem", os.MFD_CLOEXEC), "wb") as file:
+    try:
+        number = os.memfd_create("pem", os.MFD_CLOEXEC | _MFD_NOEXEC_SEAL)
+    except OSError as exc:
+        if exc.errno != errno.EINVAL:
+            raise
+        number = os.memfd_create("pem", os.MFD_CLOEXEC)
+    with os.fdopen(number, "wb") as file:
         file.write(text)
         file.flush()
         yield f"/proc/self/fd/{file.fileno()}"

@@ -1,4 +1,6 @@
 import contextlib
+import errno
+import os
 import ssl
 import subprocess
 
@@ -117,6 +119,20 @@ def test_a_bad_pair_is_named_with_its_remedy(made, cert, key, says):
     (made / "huge.key").write_bytes(b"x" * (1 << 21))
     with pytest.raises(PairError, match=says):
         build_server_context(made / cert, made / key, TLS12)
+
+
+@pytest.mark.parametrize("refused", [0, 8])
+def test_files_of_memory_on_kernels_old_and_strict(made, monkeypatch, refused):
+    """Before Linux 6.3 the flag of MFD_NOEXEC_SEAL is unknown; with vm.memfd_noexec=2 nothing goes without it."""
+    real = os.memfd_create
+
+    def strange(name, flags):
+        if flags & 8 == refused:
+            raise OSError(errno.EINVAL if refused else errno.EACCES, "refused")
+        return real(name, flags & ~8)
+
+    monkeypatch.setattr(os, "memfd_create", strange)
+    shake_hands(build_server_context(made / "one.crt", made / "one.key", TLS12), client_of(made))
 
 
 def test_a_file_that_may_not_be_read(made, monkeypatch):
