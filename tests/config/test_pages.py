@@ -14,8 +14,8 @@ from proxy.config.schema import Config
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-#: What blocks of others begin with: Prometheus, the OpenTelemetry collector, Traefik and amtool.
-OF_OTHERS = {"remote_write", "extensions", "http", "basic_auth", "alerting"}
+#: What blocks of others begin with: Prometheus, the OpenTelemetry collector, Traefik, Envoy and amtool.
+OF_OTHERS = {"remote_write", "extensions", "http", "static_resources", "basic_auth", "alerting"}
 KEYS = set(Config.__annotations__)
 HASH = "$2b$10$sudAnJyWmIO4YC8l5y.rSekVPzG7eMlH8TUTSP0YnaQgLkS5Q4XUi"
 SECRETS = re.compile(r"[\w-]+\.(?:secret|password|key)\b")

@@ -1,14 +1,15 @@
-"""Debian's nginx and Caddy, with the parts of a configuration that a page of docs/ tells people to write."""
+"""nginx, Caddy, Traefik and Envoy, with the parts of a configuration that a page of docs/ tells people to write.
+
+Debian has the first two; the others stand in an environment of their own (`make proxies`).
+"""
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+import sys
+from pathlib import Path
 
 from tests.kit.process import Process, accepts, free_port
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 _NGINX = """\
 daemon off;
@@ -67,3 +68,45 @@ class Caddy(Process):
             lambda: accepts(self.port),
             env={**os.environ, "HOME": str(directory), "XDG_CONFIG_HOME": str(directory)},
         )
+
+
+class Traefik(Process):
+    """With `dynamic` as its file of routers, services and middlewares, for what comes in by the entry point `web`."""
+
+    def __init__(self, directory: Path, dynamic: str) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self.port = free_port()
+        config = directory / "dynamic.yml"
+        config.write_text(dynamic)
+        super().__init__(
+            [
+                str(_program("traefik")), f"--entryPoints.web.address=127.0.0.1:{self.port}",
+                f"--providers.file.filename={config}", "--global.checkNewVersion=false",
+                "--global.sendAnonymousUsage=false", "--log.level=INFO",
+            ],
+            directory / "traefik.log",
+            lambda: accepts(self.port) and "promgate@file" in self.log,
+        )  # fmt: skip
+
+
+class Envoy(Process):
+    """With `bootstrap`, one listener of which must be on 8080, which becomes the free `port`."""
+
+    def __init__(self, directory: Path, bootstrap: str) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self.port = free_port()
+        config = directory / "envoy.yml"
+        there = f"{{address: 127.0.0.1, port_value: {self.port}}}"
+        config.write_text(bootstrap.replace("{address: 0.0.0.0, port_value: 8080}", there))
+        super().__init__(
+            [str(_program("envoy")), "--config-path", str(config), "--concurrency", "1", "--disable-hot-restart"],
+            directory / "envoy.log",
+            lambda: accepts(self.port),
+        )
+
+
+def _program(name: str) -> Path:
+    program = Path(sys.prefix) / "proxies" / "bin" / name
+    if not program.exists():
+        raise FileNotFoundError(f"{program}: `make proxies` makes the environment of the proxies")
+    return program
