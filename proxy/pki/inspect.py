@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -9,8 +11,10 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, ed25519, rsa
+from cryptography.utils import CryptographyDeprecationWarning
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import datetime
 
 #: Attributes of x509.KeyUsage that can always be read, in the order of RFC 5280 section 4.2.1.3.
@@ -39,6 +43,8 @@ _OTHERS = (
     (b"BEGIN CERTIFICATE REQUEST", "a request for a certificate: give what the authority made of it"),
     (b"BEGIN X509 CRL", "a list of the revoked: openssl crl -text -in FILE"),
 )
+#: To its end or, where that is missing, to the end of the file (RFC 7468 3, and the older label).
+_BLOCK = re.compile(rb"-----BEGIN (?:X509 )?CERTIFICATE-----.*?(?:-----END (?:X509 )?CERTIFICATE-----|\Z)", re.DOTALL)
 _NOTHING = "no certificate in it: give a file with BEGIN CERTIFICATE, or one certificate as DER"
 
 
@@ -69,19 +75,29 @@ class CertificateFacts:
 
 def inspect(contents: bytes) -> list[CertificateFacts]:
     """The facts of each certificate of a PEM text, in its order, or of the one that is DER. Raises NoCertificate."""
-    is_pem = b"-----BEGIN " in contents
+    blocks = [found[0] for found in _BLOCK.finditer(contents)]
+    if not blocks and b"-----BEGIN " not in contents:
+        return [_read(x509.load_der_x509_certificate, contents, _what_else(contents[:32]))]
+    if not blocks:
+        raise NoCertificate(_what_else(contents))
+    return [
+        _read(x509.load_pem_x509_certificate, block, f"certificate {place} of {len(blocks)} in it cannot be read")
+        for place, block in enumerate(blocks, 1)
+    ]
+
+
+def _read(load: Callable[[bytes], x509.Certificate], text: bytes, otherwise: str) -> CertificateFacts:
     try:
-        if is_pem:
-            certificates = x509.load_pem_x509_certificates(contents)
-        else:
-            certificates = [x509.load_der_x509_certificate(contents)]
+        with warnings.catch_warnings():
+            # A serial number that is 0 or negative: old authorities have them, and the number is shown.
+            warnings.simplefilter("ignore", CryptographyDeprecationWarning)
+            return _facts(load(text))
     except ValueError as exc:
-        head = contents if is_pem else contents[:32]
-        raise NoCertificate(next((says for begin, says in _OTHERS if begin in head), _NOTHING)) from exc
-    try:
-        return [_facts(certificate) for certificate in certificates]
-    except ValueError as exc:
-        raise NoCertificate(f"a certificate in it is not well formed: {exc}") from exc
+        raise NoCertificate(otherwise) from exc
+
+
+def _what_else(contents: bytes) -> str:
+    return next((says for begin, says in _OTHERS if begin in contents), _NOTHING)
 
 
 def _facts(certificate: x509.Certificate) -> CertificateFacts:

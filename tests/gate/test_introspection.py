@@ -46,6 +46,7 @@ def claims(**changes):
 
 
 def test_an_active_token_is_asked_about_once_in_thirty_seconds():
+    """O17."""
     one = a_gate()
     decision, questions = ask(one, write(), OPAQUE, answers=[claims()])
     assert questions == [Introspect(b"opaque")]

@@ -293,6 +293,7 @@ def test_an_issuer_that_is_down_from_the_start(play):
 
 
 def test_a_key_that_was_withdrawn_stops_within_the_cache_age(play):
+    """O8."""
     async def act(stage):
         await stage.verify()
         stage.set([NEW])

@@ -59,6 +59,7 @@ def test_an_object(provider):
     ],
 )
 def test_what_is_no_answer(provider, reply, why):
+    """O8, O9: HTML, 10 MB, a redirect, and what else is no JSON object."""
     provider.answers["/x"] = reply
     with pytest.raises(ProviderError, match=why):
         get(f"{provider.base}/x")

@@ -52,6 +52,7 @@ def test_one_alone_has_no_number(tmp_path):
 
 
 def test_each_state_of_a_file_is_read_and_told_once(tmp_path, caplog):
+    """T6: the end that the metric shows follows the file."""
     file, other = make(tmp_path / "d", 20), make(tmp_path / "e", 90)
     ends = CertificateEnds({"clients": file, "gone": tmp_path / "gone"})
     for _ in range(3):

@@ -81,7 +81,22 @@ def test_another_kind_of_file_is_named(made, command, says):
         inspect(contents)
 
 
-@pytest.mark.parametrize("text", [b"", b"junk", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"])
+@pytest.mark.parametrize("text", [b"", b"junk", b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"])
 def test_no_certificate(text):
-    with pytest.raises(NoCertificate):
+    with pytest.raises(NoCertificate, match="no certificate in it: give a file with BEGIN CERTIFICATE"):
         inspect(text)
+
+
+@pytest.mark.parametrize("broken", [b"AAAA\n-----END CERTIFICATE-----\n", b"-----END CERTIFICATE-----\n", b"MIIB", b""])
+def test_one_of_a_chain_that_is_broken_is_named(made, broken):
+    one, ca = ((made / name).read_bytes() for name in ("one.crt", "ca.crt"))
+    with pytest.raises(NoCertificate, match="certificate 3 of 3 in it cannot be read"):
+        inspect(one + ca + b"-----BEGIN CERTIFICATE-----\n" + broken)
+
+
+def test_a_serial_number_of_an_old_authority(tmp_path, recwarn):
+    """0 and less are in the bundles of systems. It is shown, and nothing is said of our libraries."""
+    pem = openssl_certificate(tmp_path, "-newkey", "rsa:2048", "-subj", "/CN=old", "-set_serial", "0")
+    (facts,) = inspect(pem)
+    assert facts.serial == "0"
+    assert not recwarn.list

@@ -324,6 +324,36 @@ async def test_a_revocation_is_taken_while_it_runs(pki, tmp_path):
         assert await asked(relay, pki, "grafana") == 0
 
 
+@pytest.mark.parametrize(
+    ("revoked", "heard"),
+    [({"ours": []}, [200, 0]), ({"ours": [], "other": []}, [200, 200]), ({"ours": [], "other": ["grafana"]}, [200, 0])],
+)
+@on_a_loop
+async def test_while_an_authority_is_replaced_each_has_its_list(pki, tmp_path, revoked, heard):
+    """T5: a certificate of whose authority there is no list may be a revoked one: it is not taken."""
+    lists = []
+    for name, gone in revoked.items():
+        (tmp_path / name).mkdir()
+        for file in ("ca.crt", "ca.key", "grafana.crt"):
+            (tmp_path / name / file).write_bytes((pki / name / file).read_bytes())
+        lists.append(revoke(tmp_path / name, gone, datetime.now(UTC)).read_text())
+    crl, both = tmp_path / "crl.pem", tmp_path / "ca.crt"
+    crl.write_text("".join(lists))
+    both.write_text("".join((pki / name / "ca.crt").read_text() for name in ("ours", "other")))
+    async with relaying(pki, trust(pki, ca_file=str(both), crl_file=str(crl))) as relay:
+        assert [await asked(relay, pki, "grafana", name) for name in ("ours", "other")] == heard
+
+
+@on_a_loop
+async def test_a_list_that_is_past_its_next_update_takes_nobody(pki, tmp_path):
+    """T5."""
+    for name in ("ca.crt", "ca.key"):
+        (tmp_path / name).write_bytes((pki / "ours" / name).read_bytes())
+    crl = revoke(tmp_path, [], datetime.now(UTC) - timedelta(days=31))
+    async with relaying(pki, trust(pki, crl_file=str(crl))) as relay:
+        assert await asked(relay, pki, "grafana") == 0
+
+
 @pytest.fixture
 def self_signed(tmp_path, request):
     """P-256, 29,220 days, a common name and nothing else, as the usual instructions for exporters make it."""
