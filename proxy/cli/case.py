@@ -9,7 +9,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, NamedTuple
 
 from proxy.clock import Clock
-from proxy.gate.ask import CheckPassword
+from proxy.gate.ask import CheckPassword, Introspect, VerifyJwt
 from proxy.gate.credentials import ShownCertificate, ShownPassword, ShownToken
 from proxy.gate.decide import Gate
 from proxy.gate.explain import explain
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from proxy.config.read import Loaded
-    from proxy.gate.ask import Answer, Question
+    from proxy.gate.ask import Answer, Claims, Question
     from proxy.gate.credentials import Shown
     from proxy.gate.decision import Verdict
     from proxy.relay.context import Finder
@@ -40,12 +40,15 @@ class Unable(Exception):
 
 
 class Case(NamedTuple):
-    """One request. `granted`: a password is taken for the right one, as the identity was named."""
+    """One request. `granted`: a password is taken for the right one, as the identity was named, and `claims` for what
+    the issuer of its token says.
+    """
 
     head: RequestHead
     shown: Shown | None
     ip: str
     granted: bool = False
+    claims: Claims | None = None
 
 
 def read_memory(loaded: Loaded) -> Memory:
@@ -67,7 +70,9 @@ async def _decide(case: Case, loaded: Loaded, memory: Memory, now: float) -> Ver
     jwts, passwords = JwtVerifier(loaded.snapshot.jwt_issuers), PasswordChecker()
     introspector = Introspector(loaded.snapshot.introspection)
     finder: Finder = AnswerFinder(None, passwords, jwts, introspector)
-    relay = RelayContext(Gate(loaded.snapshot, memory), _Granting(finder) if case.granted else finder, lambda _: None)
+    if case.granted:
+        finder = _Granting(finder, case.claims)
+    relay = RelayContext(Gate(loaded.snapshot, memory), finder, lambda _: None)
     relay.clock = Clock(now)
     try:
         return await Judging(relay).request(case.head, case.shown, case.ip)
@@ -78,12 +83,15 @@ async def _decide(case: Case, loaded: Loaded, memory: Memory, now: float) -> Ver
 
 
 class _Granting:
-    """Finds every password right: the identity was named, and its secret is not asked for."""
+    """Finds every password right, and every token its issuer's: they were named, and no secret is asked for."""
 
-    def __init__(self, finder: Finder) -> None:
+    def __init__(self, finder: Finder, claims: Claims | None) -> None:
         self._finder = finder
+        self._claims = claims
 
     async def answer(self, question: Question) -> Answer:
+        if isinstance(question, VerifyJwt | Introspect) and self._claims is not None:
+            return self._claims
         return True if isinstance(question, CheckPassword) else await self._finder.answer(question)
 
 

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from proxy.cli import add_config_file, say
-from proxy.cli.case import Case, Unable, explain_case, read_memory, stand_in
+from proxy.cli.case import Case, Unable, explain_case, read_memory
+from proxy.cli.guise import put_on
 from proxy.cli.recorded import explain_recorded
 from proxy.config.read import ConfigError, load
 from proxy.gate.credentials import read_credential
-from proxy.gate.decide import Gate
 from proxy.gate.edits import IDENTITY_FIELDS
 from proxy.observe.recorded import find_recorded, is_request_id
 from proxy.tokens.ports import StoreError
@@ -29,11 +29,10 @@ from proxy.wire.unlawful import Unlawful
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterable
 
     from proxy.config.read import Loaded
+    from proxy.gate.memory import Memory
     from proxy.observe.recorded import Recorded
-    from proxy.tokens.token import Token
 
 _LINE = "say which route, rule, limit and token state decide a request"
 _MAX_CREDENTIAL_BYTES = 64 * 1024
@@ -48,7 +47,15 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     shown = parser.add_mutually_exclusive_group()
     shown.add_argument("--credentials-file", metavar="F", help="a bearer token (- for stdin)")
     shown.add_argument("--user", metavar="NAME", help="basic auth; needs --password-file")
-    shown.add_argument("--as", dest="identity", metavar="IDENTITY", help="token:NAME, basic:USER or cert:CN=NAME")
+    shown.add_argument(
+        "--as",
+        dest="identities",
+        action="append",
+        default=[],
+        metavar="IDENTITY",
+        help="as roles have it: token:NAME, basic:USER, cert:CN=NAME, jwt:CLAIM=VALUE, oidc:group:GROUP, ...; "
+        "of people, certificates and tokens of others once for each thing that they are",
+    )
     parser.add_argument("--password-file", metavar="F", help="- for stdin")
     parser.add_argument("--request-id", metavar="ID", help="instead of a URL: of a request in the access log")
     parser.add_argument("--log", metavar="F", help="with --request-id: the log, if not as configured (- for stdin)")
@@ -82,7 +89,7 @@ def _misused(args: argparse.Namespace) -> str:
         return "write the URL of a request, or --request-id of one in the access log"
     if args.log is not None and args.request_id is None:
         return "--log goes with --request-id"
-    of_a_request = args.fields or args.credentials_file or args.user or args.identity
+    of_a_request = args.fields or args.credentials_file or args.user or args.identities
     if args.request_id is not None and of_a_request:
         return "with --request-id, all of the request is in the log: leave the rest out"
     if (args.user is None) != (args.password_file is None):
@@ -101,7 +108,7 @@ def _explain(args: argparse.Namespace) -> dict[str, object]:
     memory = read_memory(loaded)
     if args.request_id is not None:
         return explain_recorded(_find(args, loaded), loaded, memory)
-    case = _case(args, Gate(loaded.snapshot, memory), memory.book.tokens.values())
+    case = _case(args, loaded, memory)
     return explain_case(case, loaded, memory, time.time())
 
 
@@ -120,25 +127,22 @@ def _find(args: argparse.Namespace, loaded: Loaded) -> Recorded:
     return found
 
 
-def _case(args: argparse.Namespace, gate: Gate, tokens: Iterable[Token]) -> Case:
+def _case(args: argparse.Namespace, loaded: Loaded, memory: Memory) -> Case:
     url = urlsplit(args.url)
     if url.scheme not in {"", "http", "https"}:
         raise Unable(f"{args.url!r} is not a URL of http or https")
+    guise = put_on(args.identities, args.method.encode(), loaded, memory, time.time()) if args.identities else None
+    fields = [*args.fields, *(guise.fields if guise is not None else ())]
     target = (url.path or "/") + (f"?{url.query}" if url.query else "")
     lines = [f"{args.method} {target} HTTP/1.1", f"Host: {url.netloc.rpartition('@')[2] or 'localhost'}"]
-    raw = "\r\n".join([*lines, *args.fields, "", ""]).encode()
+    raw = "\r\n".join([*lines, *fields, "", ""]).encode()
     head = admit_request(raw, len(raw) - 4, RequestMemo(IDENTITY_FIELDS))
     ip = _address(args.ip)
-    if gate.proxies is not None:
-        ip, _ = gate.proxies.read(raw, ip, url.scheme or "https")
-    if args.identity is not None:
-        shown = stand_in(args.identity, tokens, time.time())
-        if shown is None:
-            raise Unable(
-                f"--as {args.identity!r}: token:NAME, basic:USER and cert:CN=NAME are taken; show any other "
-                "credential itself"
-            )
-        return Case(head, shown, ip, granted=True)
+    proxies = loaded.snapshot.trusted_proxies
+    if proxies is not None:
+        ip, _ = proxies.read(raw, ip, url.scheme or "https")
+    if guise is not None:
+        return Case(head, guise.shown, ip, granted=True, claims=guise.claims)
     value = _authorization(args) or head.authorization
     return Case(head, None if value is None else read_credential(value), ip)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from proxy.gate.authorize import find_rule
 from proxy.gate.credentials import ShownCertificate, ShownJwt, ShownPassword, ShownToken
-from proxy.gate.decision import Deny, Forward
+from proxy.gate.decision import Deny, Forward, Reason
 from proxy.gate.prefix import strip_line
 from proxy.gate.reply import status_of, text_of
 from proxy.gate.routing import host_name
@@ -52,6 +52,8 @@ def explain(
     if route is not None:
         told["route"] = _route(route)
     told["credential"] = _kind_of(shown)
+    if identity is not None and identity.session:
+        told["credential"] = "the session of a person"
     if identity is not None:
         told |= _who(identity, tokens, now)
         confined = [] if sources is None else list(sources.of(identity))
@@ -61,6 +63,8 @@ def explain(
         told |= _rules(route, identity, head)
     if isinstance(verdict, Forward):
         return told | _forwarded(head, verdict)
+    if verdict.reason is Reason.NOT_ALLOWED and route is not None:
+        told["allowed"] = _allowed(route, head)
     return told | _outcome(verdict.reason.value, status_of(verdict.reason, route), text_of(verdict.reason))
 
 
@@ -138,6 +142,13 @@ def _rules(route: Route, identity: Identity | None, head: RequestHead) -> dict[s
     if route.rate_limit is not None:
         told["limit"] = _limit(route.rate_limit)
     return told
+
+
+def _allowed(route: Route, head: RequestHead) -> str:
+    """The roles that may do it, for whoever is about to give one."""
+    roles = sorted({rule.role for rule in route.rules})
+    may = [role for role in roles if find_rule(route.rules, frozenset({role}), head.method, head.path)]
+    return ", ".join(may) or "by no role of this route"
 
 
 def _rule(rule: Rule) -> str:

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from tests.config.conftest import certs  # noqa: F401 - a fixture
+
 CONFIG = """
 version: 1
 listen: [127.0.0.1:9443]

@@ -104,6 +104,7 @@ def test_a_reader_by_password(told, tmp_path):
     code, said = told("-X", "DELETE", "/prometheus/api/v1/series", *shown)
     assert (code, said["status"], said["reason"]) == (1, 403, "not_allowed")
     assert said["rules"][0] == "viewer: GET, HEAD everywhere on the route"
+    assert said["allowed"] == "by no role of this route"
 
     (tmp_path / "password").write_text("wrong")
     code, said = told("/prometheus/graph", *shown)
@@ -144,6 +145,77 @@ def test_a_trusted_proxy_says_who_its_client_is(told):
     assert (code, said["client"]) == (0, "192.168.7.7")
 
 
+PROVIDERS = """
+external_url: https://noc.example.net
+tokens: {store: "sqlite:///p.db"}
+tls_server_config: {cert_file: CERTS/server.crt, key_file: CERTS/server.key, client_auth_type: VerifyClientCertIfGiven,
+                    client_ca_file: CERTS/server.crt}
+jwt:
+  - {issuer: "https://ci.example", audience: promgate, name: ci, jwks_url: "https://ci.example/keys"}
+  - {issuer: "https://id.example", audience: promgate, name: id, jwks_url: "https://id.example/keys"}
+introspection: {issuer: "https://id.example", audience: a, client_id: promgate, client_secret: x}
+oauth2:
+  - {issuer: "https://idp.example", client_id: promgate, client_secret: x}
+  - {provider: github, client_id: promgate, client_secret: x}
+roles:
+  viewer: ["jwt:ci/groups=sre", "introspection:scope=read", "oidc:domain:example.net", "github:org:example",
+           "cert:SAN=g"]
+  silencer: ["oidc:group:oncall", "github:team:example/sre"]
+tenants: {"oidc:group:oncall": night, "role:viewer": day}
+routes:
+  - {name: w, path: /w, methods: POST, upstream: "http://127.0.0.1:9090", kind: remote_write, auth: jwt, allow: write}
+  - {name: am, path: /, upstream: "http://127.0.0.1:9093", auth: [jwt, introspection, client_cert, oauth2],
+     allow: [viewer, silencer], tenant_header: X-Scope-OrgID}
+"""
+MAIL, ONCALL = "--as=oidc:user:Carol@example.net", "--as=oidc:group:oncall"
+
+
+@pytest.mark.parametrize(
+    ("words", "reason", "identity", "roles", "told_of"),
+    [
+        (["--as=jwt:ci/groups=sre", "/"], "ok", "jwt:ci/somebody", ["viewer"], "day"),
+        (["--as=jwt:ci/groups=sre", "--as=jwt:ci/carol", "/"], "ok", "jwt:ci/carol", ["viewer"], "day"),
+        (["--as=jwt:id/groups=sre", "/"], "not_allowed", "jwt:id/somebody", [], ""),
+        (["--as=jwt:id/scope=write", "-X", "POST", "/w"], "ok", "jwt:id/somebody", ["write"], ""),
+        (["--as=introspection:scope=read", "/"], "ok", "introspection:somebody", ["viewer"], "day"),
+        (["--as=cert:CN=x", "--as=cert:SAN=g", "/"], "ok", "cert:CN=x", ["viewer"], "day"),
+        (["--as=cert:CN=g", "/"], "not_allowed", "cert:CN=g", [], ""),
+        ([MAIL, "/"], "ok", "oidc:user:carol@example.net", ["viewer"], "day"),
+        ([MAIL, ONCALL, "/"], "ok", "oidc:user:carol@example.net", ["silencer", "viewer"], "night"),
+        ([ONCALL, "-X", "DELETE", "/api/v2/silence/1"], "ok", "oidc:sub:somebody", ["silencer"], "night"),
+        ([MAIL, "-X", "DELETE", "/api/v2/silence/1"], "not_allowed", "oidc:user:carol@example.net", ["viewer"], ""),
+        (["--as=github:user:Carol", "--as=github:org:Example", "/"], "ok", "github:user:carol", ["viewer"], "day"),
+        (["--as=github:any", "/"], "not_allowed", "github:user:somebody", [], ""),
+    ],
+)
+def test_whom_providers_and_issuers_know(tmp_path, certs, capsys, words, reason, identity, roles, told_of):
+    """By name alone: nobody is asked."""
+    file = tmp_path / "promgate.yml"
+    file.write_text(PROVIDERS.replace("CERTS", str(certs)))
+    file.chmod(0o600)
+    code = main(["explain", f"--config.file={file}", "--output=json", *words])
+    said = json.loads(capsys.readouterr().out)
+    assert (code, said["reason"], said["identity"], said["roles"]) == (int(reason != "ok"), reason, identity, roles)
+    assert said.get("told") == ([f"X-Scope-OrgID: {told_of}"] if told_of else None)
+    if reason == "not_allowed":
+        assert said["allowed"] == ("silencer" if "DELETE" in words else "silencer, viewer")
+    if identity.startswith("oidc"):
+        assert said["credential"] == "the session of a person"
+
+
+def test_one_person_comes_from_one_provider(tmp_path, certs, capsys):
+    file = tmp_path / "promgate.yml"
+    file.write_text(PROVIDERS.replace("CERTS", str(certs)))
+    file.chmod(0o600)
+    for words, said in (
+        (["--as=oidc:group:a", "--as=github:org:b"], "taken are token:NAME"),
+        (["--as=jwt:ci/a", "--as=jwt:id/b"], "of one issuer, which are known as jwt:ci/..., jwt:id/..."),
+        (["--as=oidc:grup:a"], "names nobody; oidc:any, oidc:user:E-MAIL"),
+    ):
+        assert main(["explain", f"--config.file={file}", "/", *words]) == 1
+        assert said in capsys.readouterr().err
+
+
 def test_text_for_people(config, capsys):
     assert main(["explain", f"--config.file={config}", "--as=basic:ann", "--from=192.168.0.1", "/prometheus/"]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -155,7 +227,13 @@ def test_text_for_people(config, capsys):
     ("words", "code", "text"),
     [
         (["--as=token:gone", "/"], 1, "there is no token named 'gone'"),
-        (["--as=ann", "/"], 1, "token:NAME, basic:USER and cert:CN=NAME are taken"),
+        (["--as=ann", "/"], 1, "--as 'ann': taken are token:NAME, basic:USER, cert:CN=NAME; or of one"),
+        (["--as=basic:ann", "--as=token:x", "/"], 1, "taken are token:NAME"),
+        (["--as=basic:ann", "--as=basic:bob", "/"], 1, "taken are token:NAME"),
+        (["--as=cert:O=x", "/"], 1, "a certificate is named cert:CN=NAME or cert:SAN=NAME"),
+        (["--as=jwt:x", "/"], 1, "known as none: there is no jwt"),
+        (["--as=introspection:x", "/"], 1, "there is no introspection in the configuration"),
+        (["--as=oidc:any", "/"], 1, "nobody can be it: oauth2 has no provider of kind oidc"),
         (["--credentials-file=/gone", "/"], 1, "No such file"),
         (["--from=here", "/"], 1, "--from 'here' is not an IP address"),
         (["ftp://x/"], 1, "is not a URL of http or https"),
