@@ -135,6 +135,7 @@ def test_each_hop_demands_a_certificate(tmp_path: Path, kind: str) -> None:
         }
         ready = lambda: answers_ok(f"http://127.0.0.1:{telemetry}/-/ready")  # noqa: E731
         with Promgate(tmp_path / "promgate", config, ready=ready) as promgate:
+            wait_for(lambda: len(_ends(telemetry)) == 4, "a look at all certificates")
             ends = _ends(telemetry)
             assert set(ends) == {
                 "tls_server_config.cert_file",
@@ -149,9 +150,14 @@ def test_each_hop_demands_a_certificate(tmp_path: Path, kind: str) -> None:
                 _scrape("whole", promgate.port, "/node/metrics", **trusts, **_pair(certs, "prometheus")),
                 _scrape("bare", promgate.port, "/node/metrics", **trusts),
                 _scrape("direct", exporter.port, "/metrics", ca_file=str(ca_file), server_name="prom_node"),
-            ]
+                _scrape(
+                    "node", exporter.port, "/metrics", ca_file=str(ca_file), server_name="prom_node",
+                    **_pair(certs, "prometheus"),
+                ),
+            ]  # fmt: skip
             with Receiver(tmp_path / "prometheus", config={"scrape_configs": jobs}) as prometheus:
-                wait_for(lambda: prometheus.value('node_load1{job="whole"}') is not None, "the load average")
+                both = 'count(node_load1{job=~"whole|node"})'
+                wait_for(lambda: prometheus.value(both) == 2, "the load average, with and without us between")
                 wait_for(lambda: prometheus.value('count(up{job=~"bare|direct"} == 0)') == 2, "who shows none")
                 assert prometheus.value('min_over_time(up{job="whole"}[1m])') == 1
             promgate.wait_request(lambda line: line["status"] == 200, "a scrape in the access log")

@@ -85,7 +85,7 @@ def test_a_real_prometheus_scrapes_it_and_counts_right(tmp_path: Path) -> None:
             assert receiver.value('promgate_tokens{kind="write",state="retired"}') == 1
             assert receiver.value("promgate_upstream_reachable") == 1
             ends = 'promgate_certificate_not_after_timestamp_seconds{option="tls_server_config.cert_file"}'
-            assert receiver.value(f"{ends} > time()") is not None
+            wait_for(lambda: receiver.value(f"{ends} > time()") is not None, "the end of the certificate")
             wait_for(lambda: receiver.value('promgate_jwks_fetches_total{result="ok"}') == 1, "the issuer's keys")
             assert receiver.value("promgate_jwks_age_seconds < 300") is not None
             assert receiver.value("up") == 1
