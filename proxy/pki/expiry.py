@@ -71,11 +71,12 @@ class CertificateEnds:
     def __init__(self, named: Mapping[str, Path]) -> None:
         self._named = named
         self._seen: dict[Path, Stamp] = {}
-        self._ends: dict[Path, float] = {}
+        self._ends: dict[Path, list[float]] = {}
+        self._told: dict[Path, float] = {}
         self._taken = asyncio.Event()
 
     def __iter__(self) -> Iterator[tuple[str, Path, float]]:
-        return ((option, file, self._ends[file]) for option, file in self._named.items() if file in self._ends)
+        return ((option, file, min(self._ends[file])) for option, file in self._named.items() if file in self._ends)
 
     def take(self, named: Mapping[str, Path]) -> None:
         """Follow these from now on, and no others."""
@@ -94,19 +95,23 @@ class CertificateEnds:
                 pass
 
     def look(self, now: float) -> None:
-        """One look, at the unix time `now`; blocks, raises nothing. What ends soon is logged when a file is new."""
+        """One look, at the unix time `now`; blocks, raises nothing. What ends soon is logged once a day."""
         for option, file in self._named.items():
             stamp = look_at(file)
-            if stamp is None or self._seen.get(file) == stamp:
-                continue
-            self._seen[file] = stamp
-            try:
-                ends = _read(file)
-            except OSError as error:
-                _log.warning("%s: when its certificates end cannot be told: %s", option, error)
-                continue
-            if ends:
-                self._ends[file] = min(ends)
-            told = _tell(ends, now, SOON_S)
-            if told:
+            if stamp is not None and self._seen.get(file) != stamp:
+                self._seen[file] = stamp
+                self._take(option, file)
+            told = _tell(self._ends.get(file, []), now, SOON_S)
+            if told and now >= self._told.get(file, -_DAY_S) + _DAY_S:
+                self._told[file] = now
                 _log.warning("%s: %a: %s", option, str(file), told)
+
+    def _take(self, option: str, file: Path) -> None:
+        try:
+            ends = _read(file)
+        except OSError as error:
+            _log.warning("%s: when its certificates end cannot be told: %s", option, error)
+            return
+        if ends:
+            self._ends[file] = ends
+            self._told.pop(file, None)

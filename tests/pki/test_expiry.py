@@ -70,6 +70,14 @@ def test_each_state_of_a_file_is_read_and_told_once(tmp_path, caplog):
     assert len(caplog.messages) == 1
 
 
+def test_what_comes_near_while_it_serves_is_told_once_a_day(tmp_path, caplog):
+    ends = CertificateEnds({"server": make(tmp_path / "d", 25), "same": tmp_path / "d" / "ca.pem"})
+    for hours in range(0, 6 * 24, 5):
+        ends.look(NOW.timestamp() + hours * 3600)
+    days = [message.partition(" ends in ")[2].partition(" days")[0] for message in caplog.messages]
+    assert days == ["20", "19"]
+
+
 def test_another_configuration_is_followed_at_once(tmp_path):
     file = make(tmp_path / "d", 20)
 
