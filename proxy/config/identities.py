@@ -63,7 +63,9 @@ def build_sources(config: Config, users: Collection[str], report: Report) -> Sou
 
     for written, networks in config.allowed_sources.items():
         at = join_key("allowed_sources", written)
-        if not networks and report.is_sound(at):
+        if written == f"{ROLE}{ANYONE}" and report.is_sound(at):
+            report.problem(at, "an open route is confined by its own allow_from")
+        elif not networks and report.is_sound(at):
             report.problem(at, "from nowhere nobody could come: name a network, or take the line away")
     keys = _parse_keys("allowed_sources", config.allowed_sources, _Reader(config, users, report), report)
     return Sources({key: Addresses(config.allowed_sources[written]) for key, written in keys.items()})

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 _NO_FACTS: Mapping[Question, Answer] = {}
 _LOCAL = {b"/-/healthy": Reason.HEALTH, b"/-/ready": Reason.HEALTH, b"*": Reason.OPTIONS}
-_OAUTH2 = Way.OAUTH2
+_NONE, _OAUTH2 = Way.NONE, Way.OAUTH2
 #: A browser keeps these, and sends them along with what any page makes it ask. (Sessions are judged with their cookie.)
 _SENT_ALONG = frozenset({Way.BASIC, Way.CLIENT_CERT})
 _MEMO_PATHS = 1024
@@ -105,7 +105,7 @@ class Gate:
                 return who  # type: ignore[return-value]
         identity: Identity = who
         sources = self.snapshot.sources
-        if sources is not None:
+        if sources is not None and _NONE not in route.ways:  # what is open to anybody: a logout, too
             confined = sources.confine(identity, ip)
             if confined is None or _has_lost_its_rule(route, head, identity, confined):
                 return Deny(Reason.SOURCE_NOT_ALLOWED, route, identity=identity)

@@ -12,6 +12,7 @@ from proxy.gate.credentials import ShownCertificate
 from proxy.gate.decision import Deny, Forward, Reason
 from proxy.gate.snapshot import Telling, Way
 from proxy.gate.sources import Sources
+from tests.gate import test_people as people
 from tests.gate.play import (
     GRAFANA_SECRET,
     HASHES,
@@ -121,6 +122,17 @@ def test_outside_of_its_networks_a_role_is_not_had_and_others_are():
     assert outside.told.endswith(b"X-Promgate-Roles: viewer\r\n")  # nor does the upstream, or the console, see it
     denied = decide(confined, read("DELETE"), ann, ip=OUTSIDE)
     assert (denied.reason, denied.identity.roles) == (Reason.SOURCE_NOT_ALLOWED, {"viewer", "admin"})
+
+
+def test_whoever_is_out_of_place_may_still_log_out():
+    """What anybody may do who shows nothing is not refused to somebody who does."""
+    confined, _ = people.gate(people.EVE, sources=sources(**{"oidc_user:eve@x.example": "10.0.0.0/8"}))
+    page = people.ask("/-/login", people.COOKIE)
+    assert isinstance(people.decide(confined, page, ip=OUTSIDE), Forward)
+    assert people.decide(confined, page, ip=OUTSIDE).identity.name == "oidc:user:eve@x.example"
+    other = people.ask("/prometheus/graph", people.COOKIE)
+    assert people.decide(confined, other, ip=OUTSIDE).reason is Reason.SOURCE_NOT_ALLOWED
+    assert isinstance(people.decide(confined, other, ip=INSIDE), Forward)
 
 
 def test_what_they_may_do_nowhere_is_no_matter_of_where():
