@@ -95,7 +95,7 @@ class App:
             certificate = self._load_certificates()
             log = AccessLog(settings.access_log.file, settings.access_log.format)
             stack.callback(log.close)
-            ledger = None if settings.store is None else make_ledger(settings.store)
+            ledger = None if settings.store is None else make_ledger(settings.store, self._clock.now)
             tell = [self._counts.add] if settings.telemetry else []
             observers = Observers(log.write, *tell, *([ledger.senders.add] if ledger else []))
             watch, store = await self._follow_store(stack, ledger, observers)
@@ -138,7 +138,7 @@ class App:
                 _log.warning(few, relay.budget.size)
             if certificate is not None:
                 in_background(stack, certificate[0].run(parts.use))
-            in_background(stack, sweep(parts))
+            in_background(stack, sweep(parts, self._memory))
             in_background(stack, keep_judging(lambda: [each.relay for each in parts.every_listener]))
             in_background(stack, reach.run())
             in_background(stack, follow(lambda: [pool.files for pool in relay.pools.values() if pool.files]))

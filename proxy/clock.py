@@ -1,7 +1,8 @@
 """Unix time that no step of the machine's clock can move: anchored once, then monotonic.
 
 The deadlines of an overlap are wall-clock times; a clock set an hour back must not lengthen one that is running, nor
-one set forward cut it short.
+one set forward cut it short. So this is the time of what promgate has dated itself. What others have dated (JWTs,
+certificates) is judged by the machine's own time, which may have been set right after we had started.
 """
 
 from __future__ import annotations
@@ -24,3 +25,11 @@ class Clock:
     def now(self) -> float:
         """The unix time."""
         return time.monotonic() + self._offset
+
+    def machine(self) -> float:
+        """The machine's own time."""
+        return time.time()
+
+    def drift_s(self) -> float:
+        """How far the machine's own time is ahead of this one."""
+        return time.time() - self.now()

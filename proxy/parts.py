@@ -105,9 +105,10 @@ class Parts:
         return changes
 
 
-def make_ledger(store: Path) -> Ledger:
+def make_ledger(store: Path, clock: Callable[[], float]) -> Ledger:
+    """`clock`: the one by which requests are told, for sightings are held against it."""
     tally = Tally()
-    writer = LedgerWriter(ledger_beside(store), tally)
+    writer = LedgerWriter(ledger_beside(store), tally, clock=clock)
     return Ledger(Senders(tally, writer.wake), writer, tally)
 
 
@@ -121,13 +122,17 @@ def in_background(stack: contextlib.AsyncExitStack, work: Coroutine[None, None, 
     stack.callback(begin(work).cancel)
 
 
-async def sweep(parts: Parts) -> None:
-    """Keep deadlines, tell the observers. A defect here must not end either: it is logged, and the next pass comes."""
+async def sweep(parts: Parts, memory: Memory) -> None:
+    """Keep deadlines, and tell the observers what there was, the gate how the machine's clock was set.
+
+    A defect here must not end any of it: it is logged, and the next pass comes.
+    """
     reopen_at = monotonic() + _REOPEN_EACH_S
     while True:
         await asyncio.sleep(SWEEP_S)
         now = monotonic()
         try:
+            memory.drift_s = parts.relay.clock.drift_s()
             for each in parts.every_listener:
                 each.sweep(now)
             parts.observers.flush()

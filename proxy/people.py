@@ -44,6 +44,7 @@ class People:
         kept = SessionsInMemory()
         open_store = (lambda: kept) if store is None else (lambda: SessionFile(sessions_beside(store)))
         self.keeper = SessionKeeper(memory, open_store, seal, now, monotonic)
+        self._drift_s = lambda: memory.drift_s
         self.providers: dict[str, PeopleProvider] = {}
         self._written: dict[str, Provider] = {}
         self._leaving: set[asyncio.Task[None]] = set()
@@ -57,7 +58,7 @@ class People:
         providers, written = {}, {one.name: one for one in snapshot.people}
         for name, one in written.items():
             is_same = self._written.get(name) == one
-            providers[name] = self.providers[name] if is_same else make_provider(one)
+            providers[name] = self.providers[name] if is_same else make_provider(one, self._drift_s)
         gone = [provider for name, provider in self.providers.items() if providers.get(name) is not provider]
         self.providers, self._written = providers, written
         for provider in gone:

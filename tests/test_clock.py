@@ -67,6 +67,15 @@ def test_both_tokens_are_accepted_until_the_deadline_that_was_set_before_the_ste
     assert states() == ["retired", "current"]
 
 
+@pytest.mark.parametrize("step", [HOUR, -HOUR])
+def test_it_knows_how_far_the_machine_s_time_went_from_it(machine, step):
+    clock = Clock()
+    assert clock.drift_s() == 0.0
+    machine.wall += step
+    machine.goes_on(10.0)
+    assert (clock.drift_s(), clock.machine()) == (step, machine.wall)
+
+
 def test_a_clock_can_go_by_another(machine):
     clock = Clock(42.0)
     machine.goes_on(1.0)

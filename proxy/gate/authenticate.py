@@ -73,7 +73,7 @@ class Authenticator:
     def identify(
         self, route: Route, shown: Shown | None, ip: str, at: float, now: float, facts: Mapping[Question, Answer]
     ) -> Identity | Deny | Need:
-        """`at` is monotonic, for limits; `now` is unix time, for the life of tokens."""
+        """`at` is monotonic, for limits; `now` is unix time, for the life of our own tokens."""
         if shown is None or _NONE in route.ways:
             is_open = _NONE in route.ways and _OAUTH2 not in route.ways
             return ANYONE if is_open else Deny(Reason.NO_CREDENTIAL, route)
@@ -87,7 +87,7 @@ class Authenticator:
         if isinstance(shown, ShownJwt):
             return self._jwt(route, shown, ip, at, now, facts)
         if isinstance(shown, ShownCertificate):
-            return self._certificate(route, shown, now)
+            return self._certificate(route, shown, now + self._memory.drift_s)
         return Deny(Reason.BAD_CREDENTIAL, route)
 
     def _known_token(self, route: Route, token: Token, ip: str, at: float, now: float) -> Identity | Deny:
@@ -201,6 +201,7 @@ class Authenticator:
         facts: Mapping[Question, Answer],
     ) -> Identity | Deny | Need:
         """A token that another minted: what memory knows of it, or else what its issuer says."""
+        now += self._memory.drift_s
         verified = self._memory.jwts if way is Way.JWT else self._memory.introspected
         claims = verified.find(digest, at) or verified.find_ended(digest, now)
         if claims is None or claims.terms not in self._terms:

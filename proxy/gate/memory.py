@@ -17,10 +17,13 @@ if TYPE_CHECKING:
 class Memory:
     """`key` is 32 random bytes of this process, for the hashes of remembered passwords."""
 
-    __slots__ = ("_meters", "_places", "book", "introspected", "jwts", "passwords", "sessions")
+    __slots__ = ("_meters", "_places", "book", "drift_s", "introspected", "jwts", "passwords", "sessions")
 
     def __init__(self, key: bytes) -> None:
         self.book = TokenBook()
+        #: How far the machine's time is ahead of the one that decisions are made by (`proxy.clock`). It judges what
+        #: others have dated; the process looks at it twice a second.
+        self.drift_s = 0.0
         self.passwords = VerifiedPasswords(key)
         self.jwts = VerifiedTokens(JWT_LIFE_S)
         self.introspected = VerifiedTokens(INTROSPECTED_LIFE_S)

@@ -37,11 +37,16 @@ if TYPE_CHECKING:
 
 
 class OidcProvider:
-    """`PeopleProvider` for one OpenID provider. `clock` is monotonic."""
+    """`PeopleProvider` for one OpenID provider. `clock` is monotonic.
 
-    def __init__(self, written: OidcLogin, clock: Callable[[], float] = monotonic) -> None:
+    `drift_s`: how far the machine's time, which judges the provider's tokens, is ahead of the `now` of each call.
+    """
+
+    def __init__(
+        self, written: OidcLogin, clock: Callable[[], float] = monotonic, drift_s: Callable[[], float] = lambda: 0.0
+    ) -> None:
         self.name, self.title = written.name, written.title
-        self._written, self._clock = written, clock
+        self._written, self._clock, self._drift_s = written, clock, drift_s
         self._description = Description(written.issuer, written.ca_file, clock)
         self._keys = FetchedKeys(written.issuer, "", written.ca_file, lambda: None, clock)
         self._endpoint = TokenEndpoint(written.client_id, written.client_secret, written.client_secret_file)
@@ -116,7 +121,7 @@ class OidcProvider:
             token = await self._verify(text)
         if isinstance(token, Refused):
             return token
-        found = read_logout(token, self._written.issuer, self._written.client_id, now)
+        found = read_logout(token, self._written.issuer, self._written.client_id, now + self._drift_s())
         if isinstance(found, LoggedOut) and not self._logouts.is_first(token.claims["jti"], now):
             return Refused("the logout token came before: its jti is known")
         return found
@@ -155,7 +160,8 @@ class OidcProvider:
         if isinstance(token, Refused):
             return token
         written = self._written
-        fault = find_fault(token, written.issuer, written.client_id, nonces, tokens["access_token"], now)
+        at = now + self._drift_s()
+        fault = find_fault(token, written.issuer, written.client_id, nonces, tokens["access_token"], at)
         return Refused(f"the ID token is not taken: {fault}") if fault else token
 
     async def _verify(self, text: str) -> Signed | Refused:

@@ -323,7 +323,7 @@ class Exchange:
         if files is not None:
             told += files.line
         if route.telling is not None and route.telling.quoted:
-            told += certificate_line(self.client, self._relay.clock.at(monotonic())) + login_line(head.cookies)
+            told += certificate_line(self.client, self._relay.clock.machine()) + login_line(head.cookies)
         pieces = upstream_head(head, line, told, self.client.peer_lines)
         size = len(body)
         if 0 < size <= _JOINED_BYTES:

@@ -9,10 +9,11 @@ import pytest
 
 from proxy.gate.certificate import read_certificate
 from proxy.gate.credentials import LastShown, ShownCertificate
+from proxy.gate.decide import Gate
 from proxy.gate.decision import Deny, Forward, Reason
 from proxy.gate.reply import status_of
 from proxy.gate.snapshot import ClientTrust, Way
-from tests.gate.play import NOW, READ, SNAPSHOT, WRITE, bearer, decide, gate, head, read, write
+from tests.gate.play import NOW, READ, SNAPSHOT, WRITE, bearer, decide, gate, head, memory, read, write
 from tests.wire.play import admit
 
 ANY = ClientTrust("ca.crt", is_required=False)
@@ -83,6 +84,14 @@ def test_a_connection_may_outlive_its_certificate(request_, status):
     decision = decide(certified(), request_, GRAFANA, now=NOW + 60)
     assert (type(decision), decision.reason) == (Deny, Reason.CERTIFICATE_ENDED)
     assert status_of(decision.reason, decision.route) == status
+
+
+def test_its_end_is_judged_by_the_machine_s_time():
+    known = memory()
+    known.drift_s = 3600.0
+    by_ours = Gate(certified().snapshot, known)
+    assert decide(by_ours, read(), GRAFANA, now=NOW + 59.0 - 3600.0) == decide(certified(), read(), GRAFANA)
+    assert decide(by_ours, read(), GRAFANA, now=NOW + 60.0 - 3600.0).reason is Reason.CERTIFICATE_ENDED
 
 
 def test_what_failed_does_not_fall_through_to_the_certificate():

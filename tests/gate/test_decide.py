@@ -51,6 +51,7 @@ from tests.gate.play import (
     guess,
     head,
     jwt,
+    memory,
     minted,
     read,
     write,
@@ -350,6 +351,31 @@ def test_a_signed_token_in_each_state(route, changes, reason, status):
     else:
         assert (decision.reason, decision.route) == (reason, route)
         assert answered(decision)[0] == status
+
+
+@pytest.mark.parametrize("drift_s", [3 * 365 * 86400.0, -3600.0])
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({}, Reason.OK),
+        ({"expires_at": NOW}, Reason.JWT_EXPIRED),
+        ({"expires_at": NOW - 300}, Reason.TOKEN_ENDED),
+        ({"not_before": NOW + 61}, Reason.JWT_EARLY),
+        ({"not_before": NOW + 301}, Reason.BAD_CREDENTIAL),
+    ],
+)
+def test_what_an_issuer_has_dated_is_judged_by_the_machine_s_time_and_our_own_deadlines_by_ours(
+    changes, reason, drift_s
+):
+    """The machine's clock was set right (NTP) after promgate had started: `now` is what it would have been else."""
+    known = memory(SENDER)
+    known.drift_s = drift_s
+    a_gate = Gate(SNAPSHOT, known)
+    decision, _ = ask(a_gate, write(), jwt(), now=NOW - drift_s, answers=[claims(writes=True, **changes)])
+    assert (Reason.OK if isinstance(decision, Forward) else decision.reason) is reason
+    known.book.apply(Changes(2, (replace(SENDER, accepted_until=NOW),)))
+    assert isinstance(decide(a_gate, write(), bearer(SENDER_SECRET), now=NOW - 1), Forward)
+    assert decide(a_gate, write(), bearer(SENDER_SECRET), now=NOW).reason is Reason.TOKEN_RETIRED
 
 
 def test_a_signed_token_is_verified_once_and_its_end_is_judged_each_time():

@@ -10,12 +10,13 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from proxy.login import once
+from proxy.login.oidc import OidcProvider
 from proxy.login.once import Once
 from proxy.login.people import LoggedOut, Person, Refused
 from proxy.login.provider import ProviderError
 from tests.kit.http_server import Reply
 from tests.login.issuer import LEFT_OUT, NOW, ec_key
-from tests.login.people_stage import error, oidc_stage
+from tests.login.people_stage import CODE, error, oidc_stage
 
 KNOWN = frozenset({"oidc:any", "oidc:group:sre"})
 EVENT = "http://schemas.openid.net/event/backchannel-logout"
@@ -208,6 +209,18 @@ def test_o14_rp_initiated(stage):
         "post_logout_redirect_uri": ["https://noc.example.net/-/logout"],
         "state": ["x y"],
     }
+
+
+def test_a_provider_s_tokens_are_judged_by_the_machine_s_time(stage):
+    """The clock was set an hour on since promgate started; its own times go on as they were."""
+    stage.now -= 3600.0
+    assert "from the future" in stage.run(stage.log_in).reason
+    stage.grants.add(CODE)
+    stage.login = OidcProvider(stage.written, lambda: stage.monotonic, lambda: 3600.0)
+    person = stage.run(stage.log_in)
+    assert isinstance(person, Person)
+    assert person.fresh_until == stage.now + stage.written.refresh_s
+    assert isinstance(stage.run(lambda: stage.login.read_logout_token(logout_token(stage), stage.now)), LoggedOut)
 
 
 def test_o14_a_provider_without_a_logout(stage):
