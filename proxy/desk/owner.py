@@ -1,7 +1,8 @@
 """The name of a process in a lease, and whether the process of a name has ended for sure.
 
-Known of processes of this machine and this PID namespace alone: of any other, the end of its lease must be awaited. The
-start time tells a process from a later one with the same number (proc(5), field 22 of stat).
+Known of processes of this machine and this PID namespace alone: of any other, the end of its lease must be awaited; and
+so must that of one of which /proc tells nothing, as it does of other users' (proc(5), hidepid), or where it is not
+mounted. The start time tells a process from a later one with the same number (proc(5), field 22 of stat).
 """
 
 from __future__ import annotations
@@ -18,9 +19,26 @@ def name_of_this_process() -> str:
 
 def is_gone(owner: str) -> bool:
     """Whether the process `owner` (a name as above, with anything after a '#') has ended for sure."""
-    machine, _, rest = owner.partition("#")[0].rpartition("/")[0].rpartition("/")
-    started = owner.partition("#")[0].rpartition("/")[2]
-    return machine == _machine() and rest.isdecimal() and _started(int(rest)) != started
+    place, _, started = owner.partition("#")[0].rpartition("/")
+    machine, _, number = place.rpartition("/")
+    if machine != _machine() or not number.isdecimal():
+        return False
+    pid = int(number)
+    if not _exists(pid):
+        return True
+    now = _started(pid)
+    return bool(now and started) and now != started
+
+
+def _exists(pid: int) -> bool:
+    """Whether a process has this number, of whatever user (kill(2): EPERM)."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
 
 
 def _machine() -> str:
@@ -32,7 +50,7 @@ def _machine() -> str:
 
 
 def _started(pid: int) -> str:
-    """Ticks after boot; empty if there is no such process. The name in field 2 may hold blanks and brackets."""
+    """Ticks after boot; empty if that cannot be read. The name in field 2 may hold blanks and brackets."""
     try:
         return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[19]
     except (OSError, IndexError):

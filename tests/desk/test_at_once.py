@@ -120,6 +120,32 @@ def test_threads_that_rotate_roll_back_and_revoke_at_once_leave_a_lawful_store(p
         assert rotate(desk_on(store, Target("file:a")), "prom").facts["token"] == store.named("prom")[-1].id
 
 
+HIDDEN = """
+import os, sys
+from proxy.desk.owner import is_gone
+os.setgroups([])
+os.setgid(65534)
+os.setuid(65534)
+print(os.path.exists(f"/proc/{sys.argv[1].split('/')[2]}"), *(is_gone(one) for one in sys.argv[1:]))
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts /proc for a child")
+def test_a_process_that_proc_does_not_show_is_taken_to_live():
+    """hidepid=2, and the process of another user: its lease must be awaited."""
+    alive = name_of_this_process()
+    host, namespace, _, started = alive.split("/")
+    gone = subprocess.Popen(["/bin/true"])
+    gone.wait()
+    mount = 'mount -t proc -o hidepid=2 proc /proc || exit 99; exec "$@"'
+    code = [sys.executable, "-c", HIDDEN, alive, f"{host}/{namespace}/{gone.pid}/{started}"]
+    words = ["unshare", "--mount", "sh", "-c", mount, "sh", *code]
+    ran = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+    if ran.returncode == 99 or ran.stderr.startswith("unshare:"):
+        pytest.skip("this container may mount nothing")
+    assert ran.stdout.split() == ["False", "False", "True"], ran.stderr
+
+
 def test_the_end_of_a_process_is_known_and_that_of_a_stranger_is_not():
     alive = name_of_this_process()
     assert not is_gone(f"{alive}#abcd")
