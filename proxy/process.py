@@ -34,14 +34,14 @@ def room_for_sockets() -> tuple[int, int]:
 
 def prepare_process() -> None:
     """Raise the soft limit of open files to the hard one, show nobody our memory (it holds secrets), tune malloc."""
-    _shut_memory()
+    shut_memory()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     _keep_freed_buffers()
 
 
-def _shut_memory() -> None:
-    """No core file, and no debugger but root's.
+def shut_memory() -> None:
+    """For every process that may hold a secret: no core file, and no debugger but root's.
 
     A limit of 0 does not stop a core that is piped to a program, as to systemd-coredump (core(5)). A process that is
     not dumpable has none at all, and its own user can neither trace it nor read its mem or environ in /proc (prctl(2)).

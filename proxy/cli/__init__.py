@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import argparse
 import os
-import resource
 import sys
+from contextlib import suppress
 from importlib import import_module
 from typing import Any
 
 import proxy
+from proxy.process import shut_memory
 
 #: Command -> module of this room, and its line in `promgate --help`.
 _COMMANDS = {
@@ -31,17 +32,22 @@ _COMMANDS = {
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; its exit code."""
-    # No command may leave a secret in a core dump.
-    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    shut_memory()
     try:
-        return _run(sys.argv[1:] if argv is None else argv)
-    except SystemExit as end:  # argparse has printed help, the version, or what is wrong
-        return end.code if isinstance(end.code, int) else 0
+        _open_standard_streams()
+        code = _run_to_its_end(sys.argv[1:] if argv is None else argv)
+        if sys.stdout is not None:
+            sys.stdout.flush()  # what does not arrive is known now, and not when the interpreter has ended
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # `promgate token list | head -1`
         abandon_stdout()
         return 1
+    except OSError as error:  # `promgate token list > /dev/full`
+        abandon_stdout()
+        say(f"{error.filename or 'what was to be printed or read is lost'}: {error.strerror or error}")
+        return 1
+    return code
 
 
 def add_config_file(parser: argparse.ArgumentParser) -> None:
@@ -66,13 +72,35 @@ def duration(text: str) -> float:
 
 
 def say(text: object) -> None:
-    """One line to the operator, beside the result."""
-    print(f"promgate: {text}", file=sys.stderr)
+    """One line to the operator, beside the result. Whoever does not take it changes nothing of what is done."""
+    with suppress(OSError):
+        print(f"promgate: {text}", file=sys.stderr)
 
 
 def abandon_stdout() -> None:
     """Nobody reads our output: what is left of it must not end the process with a second complaint."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def _open_standard_streams() -> None:
+    """A command may be started without them (`>&-`): then a store that is opened must not become what others print to.
+
+    Nothing is read, what is said is lost; and `sys.stdout` stays None, for a token must be handed to somebody.
+    """
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(fd, True)
+    os.close(fd)
+    if sys.stdin is None:
+        sys.stdin = os.fdopen(0, closefd=False)
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(2, "w", closefd=False)
+
+
+def _run_to_its_end(words: list[str]) -> int:
+    try:
+        return _run(words)
+    except SystemExit as end:  # argparse has printed help, the version, or what is wrong
+        return end.code if isinstance(end.code, int) else 0
 
 
 def _run(words: list[str]) -> int:
