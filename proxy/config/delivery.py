@@ -15,7 +15,7 @@ from proxy.config import files
 from proxy.config.problem import join_key, printable
 from proxy.config.shape import ListOf, Section, Table, option
 from proxy.config.units import is_loopback
-from proxy.config.words import ENDPOINT, FILE, HOST, NAME, SPAN, TEXT
+from proxy.config.words import ENDPOINT, FILE, HOST, NAME, SPAN, TEXT, VARIABLE
 from proxy.tokens.targets import CommandTarget, FileTarget, Target, WebhookTarget
 
 if TYPE_CHECKING:
@@ -25,6 +25,13 @@ if TYPE_CHECKING:
     from proxy.config.schema import Config
 
 _KINDS = ("file", "command", "webhook")
+#: Option -> the kinds that have it.
+_BELONGS = {
+    "environment": ("command",),
+    "secret_file": ("webhook",),
+    "tls_config": ("webhook",),
+    "timeout": ("command", "webhook"),
+}
 #: What SQLite and promgate keep beside the store.
 _BESIDE_STORE = ("", "-wal", "-shm", "-journal")
 
@@ -46,6 +53,11 @@ class TargetOf(Section):
         ListOf(TEXT),
         None,
         "Program and arguments, no shell. It reads the token from its standard input; exit code 0 is the receipt.",
+    )
+    environment: tuple[str, ...] | None = option(
+        ListOf(VARIABLE),
+        None,
+        "With `command`: names of promgate's own environment variables that it gets beside PATH, HOME, LANG and TZ.",
     )
     webhook: str | None = option(
         ENDPOINT, None, "HTTPS endpoint that gets a signed POST with the token; an answer of 2xx is the receipt."
@@ -126,7 +138,7 @@ def _build_target(written: TargetOf, report: Report, base: Path, *, open_files: 
         if report.is_sound(at):
             report.problem(at, f"exactly one of {', '.join(_KINDS)} is wanted in a target")
         return None
-    for option_name, kinds in (("secret_file", "webhook"), ("tls_config", "webhook"), ("timeout", "command webhook")):
+    for option_name, kinds in _BELONGS.items():
         if getattr(written, option_name) is not None and given[0] not in kinds:
             report.problem(f"{at}.{option_name}", f"has no meaning with {given[0]}")
     timeout_s = 30.0 if written.timeout is None else written.timeout
@@ -136,7 +148,7 @@ def _build_target(written: TargetOf, report: Report, base: Path, *, open_files: 
         if not written.command:
             report.problem(f"{at}.command", "a program is wanted: [/usr/local/bin/put-token, ARGUMENT]")
             return None
-        return CommandTarget(written.command, timeout_s)
+        return CommandTarget(written.command, timeout_s, written.environment or ())
     return _build_webhook(written, timeout_s, report, base, open_files=open_files)
 
 

@@ -162,8 +162,17 @@ def _tenant(text: str) -> str:
     return text
 
 
+def _variable(text: str) -> str:
+    if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,127}", text, re.ASCII) is None:
+        raise ValueError(f"{text[:80]!a} is not the name of an environment variable; its value is not written here")
+    if text.startswith("PROMGATE_"):
+        raise ValueError("names that begin with PROMGATE_ are promgate's own: they say what is handed over")
+    return text
+
+
 TEXT = Kind("text", _text, "")
 NAME = Kind("name", _word, "")
+VARIABLE = Kind("name", _variable, "")
 IDENTITY = Kind("identity", _text, "")
 FILE = Kind("file", _file, "")
 JSON = Kind("JSON", str, "")

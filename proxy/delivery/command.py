@@ -2,7 +2,8 @@
 
 Arguments and environment of a process can be read in /proc and are logged by auditors. The program learns what it is
 given from PROMGATE_NAME, PROMGATE_KIND, PROMGATE_TOKEN_ID and PROMGATE_ROTATION, reads one line, and ends with 0:
-that is the receipt.
+that is the receipt. Our own environment may hold secrets of the configuration (`${env:NAME}`): of that it gets what a
+program needs to run, and what the configuration names for it.
 
 It runs in a process group of its own. When it has ended, or at its deadline, what is left of the group is ended by
 its id, while the leader is not reaped yet and the id is nobody else's. Nothing here needs an event loop: it is alike
@@ -32,6 +33,8 @@ _GRACE_S: Final = 2.0
 #: How often is looked whether it has ended: waitid(2) cannot wait for a time.
 _LOOK_S: Final = 0.02
 _MAX_SAID: Final = 4096
+#: Where programs are, where its user's files are, how it speaks and what time it tells.
+_USUAL: Final = ("PATH", "HOME", "LANG", "TZ")
 
 
 class CommandSink:
@@ -54,7 +57,7 @@ class CommandSink:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
-                env=os.environ | told,
+                env=self._environment() | told,
                 bufsize=0,
                 start_new_session=True,
             )
@@ -71,6 +74,9 @@ class CommandSink:
         else:
             return
         raise DeliveryError(f"{self.target}: {text}{': ' + said if said else '; it said nothing on stderr'}")
+
+    def _environment(self) -> dict[str, str]:
+        return {name: os.environ[name] for name in (*_USUAL, *self._where.environment) if name in os.environ}
 
 
 class _Run:

@@ -21,10 +21,14 @@ class FileTarget:
 
 @dataclass(frozen=True, slots=True)
 class CommandTarget:
-    """A program that takes the token from its standard input. `argv[0]` is looked up in PATH where it has no slash."""
+    """A program that takes the token from its standard input. `argv[0]` is looked up in PATH where it has no slash.
+
+    `environment` are names of variables of our own that it is given.
+    """
 
     argv: tuple[str, ...]
     timeout_s: float = 30.0
+    environment: tuple[str, ...] = ()
 
     @property
     def target(self) -> str:

@@ -39,7 +39,7 @@ def test_targets(read, tmp_path):
     agent:
       - file: agent.token
       - command: [put, -n]
-      - {command: [put], timeout: 5s}
+      - {command: [put], timeout: 5s, environment: [VAULT_ADDR, _X9]}
       - {webhook: "https://h/x", secret_file: key, tls_config: {server_name: y}, timeout: 1m}
     grafana: {file: /etc/grafana/token}
 """
@@ -47,7 +47,7 @@ def test_targets(read, tmp_path):
         "agent": (
             FileTarget(str(tmp_path / "agent.token")),
             CommandTarget(("put", "-n"), 30.0),
-            CommandTarget(("put",), 5.0),
+            CommandTarget(("put",), 5.0, ("VAULT_ADDR", "_X9")),
             WebhookTarget("https://h/x", str(tmp_path / "key"), "", "y", 60.0),
         ),
         "grafana": (FileTarget("/etc/grafana/token"),),

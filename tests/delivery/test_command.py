@@ -57,6 +57,22 @@ print((proc / "environ").read_bytes() + (proc / "cmdline").read_bytes(), file=op
     assert own_part(SECRET) not in public
 
 
+def test_of_our_environment_it_sees_what_was_named(tmp_path, monkeypatch):
+    """promgate's own may hold the secrets of its configuration."""
+    usual = {"PATH": os.environ["PATH"], "HOME": "/home/promgate", "LANG": "C.UTF-8", "TZ": "UTC"}
+    for name, value in {**usual, "VAULT_ADDR": "https://vault", "OAUTH_SECRET": "hunter2"}.items():
+        monkeypatch.setenv(name, value)
+    seen = tmp_path / "seen"
+    where = CommandTarget(("/bin/cp", "/proc/self/environ", str(seen)), environment=("VAULT_ADDR", "NOT_SET"))
+    CommandSink(where).deliver(parcel())
+    told = dict(line.split("=", 1) for line in seen.read_text().strip("\0").split("\0"))
+    assert {name: value for name, value in told.items() if not name.startswith("PROMGATE_")} == {
+        **usual,
+        "VAULT_ADDR": "https://vault",
+    }
+    assert len(told) == len(usual) + 1 + 4
+
+
 def test_a_program_need_not_read():
     sink("import os; os.close(0)").deliver(parcel())
 
