@@ -2,26 +2,33 @@
 
     intended -> the change is committed -> done
 
-What cannot be written down is not committed. A process that dies in between leaves a record `intended` with nothing
-after it: the store tells whether it was done. The change stands, whatever becomes of the record that it is done.
+What cannot be written down is not committed, but for one kind of change: an overlap that a sender needs is prolonged,
+for a sender that is refused loses its samples, and nobody is let in who was not. It is recorded late (`Trail.owe`). A
+process that dies in between leaves a record `intended` with nothing after it: the store tells whether it was done. The
+change stands, whatever becomes of the record that it is done.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import pwd
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from proxy.audit.lock import PATIENCE_S
 from proxy.audit.record import time_text
 from proxy.audit.trail import Trail, head_beside
-from proxy.tokens.ports import Asked, Conflict, StoreError
+from proxy.tokens.overlap import only_prolongs
+from proxy.tokens.ports import BY_SCHEDULE, Asked, Conflict, StoreError
 from proxy.tokens.told import tell_change
 
 if TYPE_CHECKING:
     from proxy.tokens.ports import Change, TokenStore
     from proxy.tokens.told import Fact
+
+_log = logging.getLogger("promgate.audit")
 
 _NOBODY = 0xFFFFFFFF
 
@@ -53,6 +60,7 @@ class Operation:
     def __init__(self, trail: Trail, asked: Asked) -> None:
         self._trail = trail
         self._about = {"op": os.urandom(8).hex(), **asked._asdict()}
+        self._by_schedule = asked.way == BY_SCHEDULE.way
 
     def watch(self, store: TokenStore) -> TokenStore:
         return _Watched(store, self)
@@ -69,7 +77,16 @@ class Operation:
 
     def write(self, outcome: str, name: str, **more: object) -> int:
         """The number of the record. Raises StoreError."""
-        return self._trail.append({**self._about, "name": name, "outcome": outcome, **more})
+        # What comes again by itself waits for a process that was stopped once, and not each time.
+        patience_s = 0.0 if self._by_schedule and self._trail.trouble else PATIENCE_S
+        return self._trail.append({**self._about, "name": name, "outcome": outcome, **more}, patience_s)
+
+    def owe(self, name: str, rows: list[dict[str, str]]) -> None:
+        """Tell of what was done without a record: in the log now, and in the record as soon as that can be."""
+        for row in rows:
+            text = f"token {row['token']} is accepted until {row['until']}"
+            _log.error("%s: %s, which cannot be recorded now: %s", name, text, self._trail.trouble)
+        self._trail.owe({**self._about, "name": name, "changes": rows})
 
 
 class _Watched:
@@ -93,8 +110,15 @@ class _Watched:
         told = tell_change(change)
         if not told:  # a lease alone
             return self._store.commit(change)
-        write = self._operation.write
-        intended = write("intended", change.name, changes=list(map(_row, told)))
+        write, rows = self._operation.write, list(map(_row, told))
+        try:
+            intended = write("intended", change.name, changes=rows)
+        except StoreError:
+            if not only_prolongs(change):
+                raise
+            generation = self._store.commit(change)
+            self._operation.owe(change.name, rows)
+            return generation
         try:
             generation = self._store.commit(change)
         except StoreError as error:

@@ -14,12 +14,14 @@ import logging
 import os
 import stat
 import time
+from collections import deque
 from contextlib import contextmanager, suppress
-from fcntl import LOCK_EX, LOCK_NB, flock
+from fcntl import LOCK_EX
 from typing import TYPE_CHECKING, Any, Final
 
 from proxy.audit.head import Head, read_head, write_head
-from proxy.audit.record import GENESIS, MAX_LINE, Link, build_line, hash_line, read_line
+from proxy.audit.lock import PATIENCE_S, take_lock
+from proxy.audit.record import GENESIS, MAX_LINE, Link, build_line, hash_line, read_line, time_text
 from proxy.observe import metrics
 from proxy.observe.metrics import Sample
 from proxy.stores.place import give_to_owner_of, sync_directory
@@ -32,9 +34,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger("promgate.audit")
 
 _EVERYBODY: Final = 0o007
-#: A record takes milliseconds; who holds the lock for longer has been stopped.
-_PATIENCE_S: Final = 5.0
-_LOOK_AGAIN_S: Final = 0.005
+#: A prolonging that is owed to the record takes 1 KB.
+_MAX_OWED: Final = 1000
 _START: Final = Head(0, GENESIS, 0, 0)
 #: What a view of the newest records reads.
 _MAX_VIEW: Final = 1024 * 1024
@@ -60,25 +61,27 @@ class Trail:
         self._clock = clock
         self._written = 0
         self._failures = 0
+        self._owed: deque[Mapping[str, Any]] = deque(maxlen=_MAX_OWED)
 
-    def append(self, said: Mapping[str, Any]) -> int:
-        """Write one record for good; its number. StoreError: it is not there, and says what to do."""
-        with self._judged(), self._locked() as head_fd, self._opened() as (fd, is_new):
-            known = read_head(head_fd)
-            head = self._find_end(fd, known, is_new=is_new)
-            if head is None:  # a file with records, and nothing to hold it against
-                head = self._adopt(fd)
-                write_head(head_fd, head)
-                head = self._write(fd, head_fd, head, _RESUMED)
-            elif head.seq > (known or _START).seq:
-                write_head(head_fd, head)  # else a torn write could leave the slot that is two records behind
-            head = self._write(fd, head_fd, head, said)
-            self._written += 1
-            return head.seq
+    def append(self, said: Mapping[str, Any], patience_s: float = PATIENCE_S) -> int:
+        """Write one record for good; its number. StoreError: it is not there, and says what to do.
+
+        `patience_s`: how long a process that holds the lock is waited for.
+        """
+        with self._judged(), self._locked(patience_s) as head_fd, self._opened() as (fd, is_new):
+            head = self._pay(fd, head_fd, self._begin(fd, head_fd, is_new=is_new))
+            return self._write(fd, head_fd, head, said).seq
+
+    def owe(self, said: Mapping[str, Any]) -> None:
+        """What was done and could not be written down before: it is, as soon as something can be. The log has it."""
+        text = f"done at {time_text(self._clock())}, when the audit could not be written"
+        self._owed.append({**said, "outcome": "late", "text": text})
 
     def check(self) -> None:
         """Whether a record could be written now, as far as can be told without writing one. Raises StoreError."""
-        with self._judged(), self._locked() as head_fd, self._opened() as (fd, is_new):
+        with self._judged(), self._locked(PATIENCE_S) as head_fd, self._opened() as (fd, is_new):
+            if self._owed:
+                self._pay(fd, head_fd, self._begin(fd, head_fd, is_new=is_new))
             self._find_end(fd, read_head(head_fd), is_new=is_new)
             disk = os.fstatvfs(fd)
             if not (disk.f_bfree if os.geteuid() == 0 else disk.f_bavail):
@@ -102,6 +105,7 @@ class Trail:
         yield Sample(metrics.AUDIT_RECORDS, self._written)
         yield Sample(metrics.AUDIT_FAILURES, self._failures)
         yield Sample(metrics.AUDIT_WRITABLE, not self.trouble)
+        yield Sample(metrics.AUDIT_OWED, len(self._owed))
 
     @contextmanager
     def _judged(self) -> Iterator[None]:
@@ -128,29 +132,16 @@ class Trail:
             _log.error("%s", trouble)
 
     @contextmanager
-    def _locked(self) -> Iterator[int]:
+    def _locked(self, patience_s: float) -> Iterator[int]:
         """The head, for us alone."""
         fd, is_new = _open(self.head_file, os.O_RDWR)
         try:
-            self._lock(fd)
+            take_lock(fd, LOCK_EX, self.head_file, patience_s)
             if is_new:
                 sync_directory(self.head_file.parent)
             yield fd
         finally:
             os.close(fd)
-
-    def _lock(self, fd: int) -> None:
-        give_up_at = time.monotonic() + _PATIENCE_S
-        while True:
-            try:
-                flock(fd, LOCK_EX | LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() > give_up_at:
-                    text = f"another process has held the audit for {_PATIENCE_S:.0f} s"
-                    raise StoreError(f"{self.head_file}: {text}: is one stopped (`fuser {self.head_file}`)?") from None
-                time.sleep(_LOOK_AGAIN_S)
-            else:
-                return
 
     @contextmanager
     def _opened(self) -> Iterator[tuple[int, bool]]:
@@ -166,6 +157,26 @@ class Trail:
             yield fd, is_new
         finally:
             os.close(fd)
+
+    def _begin(self, fd: int, head_fd: int, *, is_new: bool) -> Head:
+        """The end that the next record is written after."""
+        known = read_head(head_fd)
+        head = self._find_end(fd, known, is_new=is_new)
+        if head is None:  # a file with records, and nothing to hold it against
+            head = self._adopt(fd)
+            write_head(head_fd, head)
+            return self._write(fd, head_fd, head, _RESUMED)
+        if head.seq > (known or _START).seq:
+            write_head(head_fd, head)  # else a torn write could leave the slot that is two records behind
+        return head
+
+    def _pay(self, fd: int, head_fd: int, head: Head) -> Head:
+        """Write down what is owed, the oldest first."""
+        with suppress(IndexError):
+            while True:
+                head = self._write(fd, head_fd, head, self._owed[0])
+                self._owed.popleft()
+        return head
 
     def _find_end(self, fd: int, head: Head | None, *, is_new: bool) -> Head | None:
         """The last record and where it ends; None: there are records, and no head to hold them against."""
@@ -218,6 +229,7 @@ class Trail:
             with suppress(OSError):
                 os.ftruncate(fd, head.size)
             raise
+        self._written += 1
         return fresh
 
 

@@ -10,10 +10,11 @@ import gzip
 import os
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
-from fcntl import LOCK_SH, flock
+from fcntl import LOCK_SH
 from typing import IO, TYPE_CHECKING, Final, NamedTuple, cast
 
 from proxy.audit.head import Head, read_head
+from proxy.audit.lock import PATIENCE_S, take_lock
 from proxy.audit.record import GENESIS, MAX_LINE, Link, read_line
 from proxy.tokens.ports import StoreError
 
@@ -70,12 +71,15 @@ class _File(NamedTuple):
         return 0 if read is None else read[0].seq
 
 
-def verify(trail: Trail, noted: Noted | None = None) -> Verdict:
-    """Judge `trail`: its file, and those beside it that it was renamed to. Raises StoreError."""
+def verify(trail: Trail, noted: Noted | None = None, *, patience_s: float = PATIENCE_S) -> Verdict:
+    """Judge `trail`: its file, and those beside it that it was renamed to. Raises StoreError.
+
+    `patience_s`: how long a writer that has the lock is waited for.
+    """
     verdict, is_found = Verdict(), False
     try:
         with ExitStack() as stack:
-            head, files = _look(trail, stack)
+            head, files = _look(trail, stack, patience_s)
             for file in sorted(files, key=lambda one: one.begin):
                 if file.begin == 0 and file.path != trail.file:
                     verdict.notes.append(f"{file.path} begins with no record, and was left out")
@@ -95,13 +99,13 @@ def verify(trail: Trail, noted: Noted | None = None) -> Verdict:
     return verdict
 
 
-def _look(trail: Trail, stack: ExitStack) -> tuple[Head | None, list[_File]]:
+def _look(trail: Trail, stack: ExitStack, patience_s: float) -> tuple[Head | None, list[_File]]:
     """The head and all files, as of one moment: no writer may come in between, and none waits for what we read."""
     with ExitStack() as moment:
         head = None
         if trail.head_file.exists():
             known = moment.enter_context(trail.head_file.open("rb"))
-            flock(known.fileno(), LOCK_SH)
+            take_lock(known.fileno(), LOCK_SH, trail.head_file, patience_s)
             head = read_head(known.fileno())
         files = []
         for path in trail.file.parent.iterdir():

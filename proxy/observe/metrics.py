@@ -181,7 +181,12 @@ AUDIT_WRITABLE = Metric(
     "promgate_audit_writable",
     "gauge",
     "1 if the audit could be written at the last look, which is made every 30 s and with each change; while it is 0, "
-    "no token is changed.",
+    "no token is changed, but overlaps that a sender needs are prolonged.",
+)
+AUDIT_OWED = Metric(
+    "promgate_audit_owed",
+    "gauge",
+    "Prolonged overlaps that could not be recorded yet. They are recorded late, once the audit can be written again.",
 )
 RELOAD_SUCCESSFUL = Metric(
     "promgate_config_last_reload_successful", "gauge", "1 if the last configuration that was read was taken."
@@ -213,7 +218,7 @@ METRICS = (
     UPSTREAM_CONNECTIONS, UPSTREAM_CONNECT_FAILURES, UPSTREAM_RETRIES, UPSTREAM_REACHABLE,
     STORE_GENERATION, STORE_READABLE, TOKENS, SENDERS, LEDGER_SIGHTINGS, LEDGER_DROPPED, LEDGER_WRITABLE,
     ROTATIONS, ROTATIONS_OPEN, ROTATIONS_OVERDUE, RENEW_STRANGERS, AUDIT_RECORDS, AUDIT_FAILURES, AUDIT_WRITABLE,
-    GUESSERS, KEY_FETCHES, KEY_AGE, INTROSPECTIONS,
+    AUDIT_OWED, GUESSERS, KEY_FETCHES, KEY_AGE, INTROSPECTIONS,
     LOGINS, SESSIONS, SESSIONS_WRITABLE,
     RELOAD_SUCCESSFUL, RELOAD_TIME,
     CERTIFICATE_END, CERTIFICATE_LOADS, CERTIFICATE_FAILED, LINES_LOST, BUILD,

@@ -81,6 +81,18 @@ def finish(
     return Change(name, seen, tuple(replace(token, accepted_until=now) for token in previous))
 
 
+def only_prolongs(change: Change) -> bool:
+    """Whether all that `change` does is to take tokens for longer that are taken now: nobody is refused by it."""
+    before = {token.id: token for token in change.expect}
+    return change.entry is None and all(
+        (old := before.get(token.id)) is not None
+        and None not in (old.accepted_until, token.accepted_until)
+        and replace(old, accepted_until=token.accepted_until) == token
+        and (token.accepted_until or 0.0) >= (old.accepted_until or 0.0)
+        for token in change.put
+    )
+
+
 def _quiet(name: str, seen: tuple[Token, ...], known: Known, now: float, quiet_s: float) -> Sequence[Token]:
     """The previous tokens, when all of them may end: no sender in them, and as long as it was asked for."""
     previous = _previous(seen, now)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pwd
+import time
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 
+from proxy.audit.lock import PATIENCE_S
 from proxy.audit.operation import Operation, asked_here
+from proxy.audit.record import time_text
 from proxy.audit.trail import Trail, head_beside
 from proxy.audit.verify import verify
 from proxy.desk.auditing import list_audit, look_at_audit, record_end
@@ -16,11 +21,14 @@ from proxy.desk.desk import Report
 from proxy.desk.ending import revoke, roll_back
 from proxy.desk.finishing import finish
 from proxy.desk.leaked import revoke_leaked
+from proxy.desk.overlaps import Overlaps
 from proxy.desk.renew_reply import Renewing
 from proxy.desk.rotating import create, rotate
 from proxy.gate.snapshot import TokenRules
+from proxy.observe import metrics
 from proxy.stores.memory import MemoryStore
 from proxy.tokens import succession
+from proxy.tokens.ledger import Sighting
 from proxy.tokens.lifecycle import Refusal
 from proxy.tokens.ports import BY_SCHEDULE, Asked, Conflict, StoreError
 from proxy.tokens.renewal import Caller
@@ -153,6 +161,96 @@ def test_what_cannot_be_recorded_is_not_changed(play):
     assert play.rotations()[1:] == ()
     moved.rename(play.trail.file.parent)
     assert isinstance(rotate(play.desk(), "prom"), Report)
+
+
+class LateSender(Play):
+    """One name, just before the end of its overlap, with a sender that has not moved."""
+
+    def __init__(self, directory):
+        super().__init__(directory, "file:/a")
+        create(self.desk(), "prom", kind=TokenKind.WRITE)
+        self.now += HOUR
+        rotate(self.desk(), "prom")
+        self.old = self.tokens()[0]
+        self.end = self.old.accepted_until
+        address = "10.0.0.7"
+        seen = Sighting("prom", self.old.id, address, address, "x", self.now - HOUR, self.end - 61, 9999)
+        self.ledger = Ledger(seen)
+        self.ledger.as_known = replace(self.ledger.as_known, since=self.now - DAY)
+        self.now = self.end - 60.0
+        self.overlaps = Overlaps()
+
+    def passes(self):
+        self.overlaps(self.desk(BY_SCHEDULE))
+
+    def unwritable(self):
+        return self.trail.file.parent.rename(self.trail.file.parent.with_name("away"))
+
+
+@pytest.fixture
+def late(tmp_path):
+    return LateSender(tmp_path)
+
+
+def test_an_overlap_is_prolonged_though_that_cannot_be_recorded_and_is_recorded_late(late, caplog):
+    """A sender that is refused loses its samples; nobody is let in who was not."""
+    away = late.unwritable()
+    late.passes()
+    (old, _), until = late.tokens(), late.tokens()[0].accepted_until
+    assert until > late.end
+    assert f"prom: token {old.id} is accepted until {time_text(until)}, which cannot be recorded now" in caplog.text
+    samples = {sample.metric: sample.value for sample in late.trail.samples()}
+    assert (samples[metrics.AUDIT_OWED], samples[metrics.AUDIT_WRITABLE]) == (1, 0)
+    for ask in (lambda: rotate(late.desk(), "prom"), lambda: revoke(late.desk(), "prom")):
+        with pytest.raises(StoreError, match="the audit cannot be written"):
+            ask()
+    away.rename(late.trail.file.parent)
+    since = late.records()[-1]["seq"]
+    look_at_audit(late.desk())
+    (told,) = late.records(since)
+    assert (told["outcome"], told["way"], told["name"]) == ("late", "schedule", "prom")
+    assert told["changes"] == [{"what": "deadline moved", "token": old.id, "until": time_text(until)}]
+    assert "when the audit could not be written" in told["text"]
+    assert verify(late.trail).problems == []
+    assert {sample.metric: sample.value for sample in late.trail.samples()}[metrics.AUDIT_OWED] == 0
+
+
+def test_what_is_owed_to_the_record_stands_before_the_next_change(late):
+    away = late.unwritable()
+    late.passes()
+    away.rename(late.trail.file.parent)
+    since = late.records()[-1]["seq"]
+    revoke(late.desk(), "prom")
+    assert [one["outcome"] for one in late.records(since)] == ["late", "intended", "done"]
+    assert verify(late.trail).problems == []
+
+
+def test_an_overlap_is_not_ended_early_without_a_record(late):
+    """It may wait: at its end the calendar ends it."""
+    late.rules = replace(late.rules, finish_when_quiet_s=60.0)
+    late.ledger.seen = tuple(replace(one, last_seen=late.end - 2000.0) for one in late.ledger.seen)
+    fresh = late.tokens()[1]
+    seen = replace(late.ledger.seen[0], token_id=fresh.id, first_seen=late.end - 1990.0, last_seen=late.now, count=500)
+    late.ledger.seen = (*late.ledger.seen, seen)
+    away = late.unwritable()
+    late.passes()
+    assert late.tokens()[0].accepted_until == late.end
+    away.rename(late.trail.file.parent)
+    late.now += 20.0
+    late.passes()
+    assert late.tokens()[0].accepted_until == late.now
+
+
+def test_an_audit_that_somebody_holds_costs_the_schedule_no_time_once_it_is_known(late):
+    """Each name would be five seconds late."""
+    with late.trail.head_file.open("rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(StoreError, match="another process holds the audit"):
+            late.trail.check()
+        before = time.monotonic()
+        late.passes()
+        assert time.monotonic() - before < PATIENCE_S / 2
+    assert late.tokens()[0].accepted_until > late.end
 
 
 def test_an_audit_that_fails_in_the_middle_halts_the_rotation(play):

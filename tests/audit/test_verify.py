@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
+
 import pytest
 
 from proxy.audit.record import build_line, hash_line
 from proxy.audit.trail import Trail, head_beside
 from proxy.audit.verify import Noted, verify
+from proxy.tokens.ports import StoreError
 
 
 @pytest.fixture
@@ -84,6 +87,14 @@ def test_a_file_removed_from_between_is_found(trail):
     middle.unlink()
     (problem,) = verify(trail).problems
     assert "1 record before record 10 missing" in problem
+
+
+def test_a_lock_that_somebody_holds_is_not_waited_for_without_end(trail):
+    with trail.head_file.open("rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(StoreError, match=r"another process holds the audit.*is one stopped \(`fuser"):
+            verify(trail, patience_s=0.1)
+    assert verify(trail).problems == []
 
 
 def test_a_trail_that_is_gone_is_found(trail):

@@ -12,8 +12,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from proxy.tokens.ledger import Kind, Known, Sighting
 from proxy.tokens.lifecycle import Issued, Refusal
-from proxy.tokens.overlap import adapt, finish, next_look
-from proxy.tokens.ports import Change
+from proxy.tokens.overlap import adapt, finish, next_look, only_prolongs
+from proxy.tokens.ports import Change, Entry
+from proxy.tokens.rotation import Rotation
 from proxy.tokens.token import ACCEPTED, TokenState, state_at
 from proxy.tokens.verdict import Judgement, Verdict, handed_over_at, last_elsewhere, of_senders
 from tests.tokens.play import DAY, HOUR, after, create, randomness, rotate
@@ -149,6 +150,31 @@ def test_who_stops_sending_keeps_it_no_longer_than_anybody_would_wait_for_it():
     assert life.state(0) is PREVIOUS
     life.wait(60)
     assert life.state(0) is TokenState.RETIRED
+
+
+def test_to_prolong_is_told_from_all_that_could_refuse_somebody():
+    """The audit lets nothing else pass without a record."""
+    life = Life()
+    life.rotate()
+    (old, fresh), now = life.seen, life.now
+    entry = Entry(None, Rotation("r", "prom", fresh.id, now, HOUR))
+
+    def change(put, **more):
+        return Change("prom", life.seen, put, **more)
+
+    later = replace(old, accepted_until=old.accepted_until + 1)
+    assert only_prolongs(change((later,)))
+    for other in (
+        change((replace(old, accepted_until=old.accepted_until - 1),)),
+        change((replace(old, accepted_until=None),)),
+        change((replace(fresh, accepted_until=now + DAY),)),
+        change((replace(later, max_until=old.max_until + 1),)),
+        change((replace(later, revoked_at=now),)),
+        change((replace(later, id="another"),)),
+        change((later, replace(fresh, revoked_at=now))),
+        change((later,), entry=entry),
+    ):
+        assert not only_prolongs(other), other
 
 
 def test_a_nightly_sender_is_not_waited_for():
