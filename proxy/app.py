@@ -67,6 +67,7 @@ if TYPE_CHECKING:
     from proxy.people import People
     from proxy.pki.groups import ServerContext
     from proxy.relay.pool import Pool
+    from proxy.tokens.ports import Asked
 
 _log = logging.getLogger("promgate.server")
 _TLS_VERSIONS = {"TLS12": ssl.TLSVersion.TLSv1_2, "TLS13": ssl.TLSVersion.TLSv1_3}
@@ -84,7 +85,8 @@ class App:
         self._ends = CertificateEnds(loaded.certificates)
         self._trail = open_trail(loaded.settings.audit, loaded.settings.store)
         self._clock = Clock()
-        self._reload = Reload(loaded)
+        self._audit = None if self._trail is None else partial(Operation, self._trail)
+        self._reload = Reload(loaded, self._audit)
         self._signals = Signals(self._reload.ask)
 
     async def run(self) -> int:
@@ -128,8 +130,7 @@ class App:
             parts.redirect = await open_beside(listeners, RedirectGate(snapshot), (), redirect, tls=False)
             if watch is not None and store is not None and ledger is not None:
                 flushed = partial(ledger.flush, observers)
-                audit = None if self._trail is None else partial(Operation, self._trail)
-                parts.desk = ServerDesk(store, watch, snapshot.token_rules, self._clock.now, flushed, audit)
+                parts.desk = ServerDesk(store, watch, snapshot.token_rules, self._clock.now, flushed, self._audit)
                 parts.desk.start()
                 stack.push_async_callback(asyncio.to_thread, parts.desk.stop)
             await self._open_console(stack, parts)
@@ -208,7 +209,7 @@ class App:
             external_url=lambda: parts.relay.gate.snapshot.external_url,
             tokens=lambda: summarize_all(book.tokens.values(), now()),
             now=now,
-            reload=self._reload.now,
+            reload=self._reload.now_for,
             desk=lambda asked: None if parts.desk is None else parts.desk.desk(asked),
             renew=parts.desk.renewing.answer if parts.desk is not None else None,
             guessers=lambda most: list_guessers(parts.relay.gate.snapshot, self._memory, monotonic(), most),
@@ -266,8 +267,8 @@ class App:
         stack.callback(telemetry.close)
         _log.info("telemetry on %s", address)
 
-    def _find_reload(self) -> Callable[[], Awaitable[list[str]]] | None:
-        return self._reload.now if self._reload.loaded.settings.reloads_by_http else None
+    def _find_reload(self) -> Callable[[Asked], Awaitable[list[str]]] | None:
+        return self._reload.now_for if self._reload.loaded.settings.reloads_by_http else None
 
     def _samples(self, parts: Parts) -> Iterator[Sample]:
         """All that a scrape is told."""

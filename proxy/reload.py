@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from proxy.config.read import ConfigError, load
 from proxy.stamp import look_at
+from proxy.tokens.ports import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from proxy.config.problem import Problem
     from proxy.config.read import Loaded
     from proxy.stamp import Stamp
+    from proxy.tokens.ports import Asked, Audit
 
 _log = logging.getLogger("promgate.server")
 
@@ -36,7 +38,10 @@ class Reload:
     `loaded` is the one that serves.
     """
 
-    def __init__(self, loaded: Loaded, *, poll_s: float = POLL_S) -> None:
+    def __init__(
+        self, loaded: Loaded, audit: Callable[[Asked], Audit] | None = None, *, poll_s: float = POLL_S
+    ) -> None:
+        """`audit`: who asks for a reload is put on record there."""
         self.failed = False
         self.taken_at = time.time()
         self.loaded = loaded
@@ -48,6 +53,8 @@ class Reload:
         self._seen: Mapping[Path, Stamp] = {}  # at the last look
         self._asked = asyncio.Event()
         self._waiting: list[asyncio.Future[list[str]]] = []
+        self._audit = audit
+        self._on_record: set[asyncio.Task[list[str]]] = set()
 
     async def now(self) -> list[str]:
         """Read the file now; what keeps it from being taken, nothing when it serves."""
@@ -55,6 +62,27 @@ class Reload:
         self._waiting.append(told)
         self.ask()
         return await told
+
+    async def now_for(self, asked: Asked) -> list[str]:
+        """The same, put on record; what cannot be recorded is not done.
+
+        It goes on to its end, and onto the record, when nobody waits for it any more.
+        """
+        if self._audit is None:
+            return await self.now()
+        asking = asyncio.create_task(self._recorded(self._audit(asked)))
+        self._on_record.add(asking)
+        asking.add_done_callback(self._on_record.discard)
+        return await asyncio.shield(asking)
+
+    async def _recorded(self, audit: Audit) -> list[str]:
+        try:
+            await asyncio.to_thread(audit.record, "intended", "", f"read {self._path} anew")
+        except StoreError as error:
+            return [str(error)]
+        problems = await self.now()
+        await asyncio.to_thread(audit.tell, "failed" if problems else "done", "", "; ".join(problems))
+        return problems
 
     def ask(self) -> None:
         """Read the file now, changed or not."""

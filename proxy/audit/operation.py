@@ -69,6 +69,9 @@ class Operation:
         with suppress(StoreError):  # the trail has logged it
             self.write(outcome, name, text=text)
 
+    def record(self, outcome: str, name: str, text: str) -> None:
+        self.write(outcome, name, text=text)
+
     def newest(self, limit: int) -> list[dict[str, Any]]:
         return self._trail.newest(limit)
 

@@ -6,8 +6,8 @@ asker and this moment: nothing is stored, framed or read by a script of another 
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,17 +18,19 @@ from proxy.console.api import Api
 from proxy.console.asker import read_asker
 from proxy.console.guard import make_guard
 from proxy.console.overview import MOST_GUESSERS, Seen, render_overview
+from proxy.console.workers import Busy, Workers
 from proxy.gate.guessers import Guessers
+from proxy.tokens.ports import Asked
 from proxy.tokens.renewal import Caller
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Awaitable, Callable, Sequence
 
     from proxy.console.login import Door
     from proxy.desk.desk import Desk
     from proxy.gate.snapshot import Route
     from proxy.tokens.lifecycle import Summary
-    from proxy.tokens.ports import Asked
 
 #: No script, no frame, nothing from elsewhere (CSP 3); what a page shows is kept nowhere.
 _FIELDS = {
@@ -41,6 +43,8 @@ _FIELDS = {
     "X-Frame-Options": "DENY",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+#: For a sender that comes when many do.
+_LATER_S = 10
 _STYLE = Path(__file__).with_name("style.css")
 
 
@@ -48,10 +52,10 @@ _STYLE = Path(__file__).with_name("style.css")
 class Windows:
     """What the control plane sees of the process, each looked at when it is asked for.
 
-    `reload` reads the configuration now; what keeps it from being taken, nothing when it serves. `desk` makes the desk
-    of the moment for who asks, None where there is no token store. `renew` is asked with a token's name and id and who
-    shows it, in a thread: status, body, its type, and Retry-After (0: none). `guessers` tells so many of those who
-    are refused for too many guesses. `door` is where people log in; None: nowhere.
+    `reload` reads the configuration now, for who asks; what keeps it from being taken, nothing when it serves. `desk`
+    makes the desk of the moment for who asks, None where there is no token store. `renew` is asked with a token's name
+    and id and who shows it, in a thread: status, body, its type, and Retry-After (0: none). `guessers` tells so many of
+    those who are refused for too many guesses. `door` is where people log in; None: nowhere.
     """
 
     prefix: str
@@ -59,7 +63,7 @@ class Windows:
     missing: Callable[[], Sequence[str]]
     tokens: Callable[[], Sequence[Summary]]
     now: Callable[[], float]
-    reload: Callable[[], Awaitable[Sequence[str]]]
+    reload: Callable[[Asked], Awaitable[Sequence[str]]]
     desk: Callable[[Asked], Desk | None]
     renew: Callable[[str, str, Caller], tuple[int, bytes, str, int]] | None = None
     external_url: Callable[[], str] = str
@@ -72,6 +76,7 @@ class ControlPlane:
 
     def __init__(self, windows: Windows) -> None:
         self._windows = windows
+        self._renewals = Workers()
         self._style = _STYLE.read_text(encoding="utf-8")
         self._runner: web.AppRunner | None = None
 
@@ -118,9 +123,10 @@ class ControlPlane:
     async def _sheet(self, _: web.Request) -> web.Response:
         return web.Response(text=self._style, content_type="text/css")
 
-    async def _reload(self, _: web.Request) -> web.Response:
+    async def _reload(self, request: web.Request) -> web.Response:
         """As Prometheus: POST or PUT."""
-        problems = await self._windows.reload()
+        asker = read_asker(request.headers)
+        problems = await self._windows.reload(Asked(asker.identity, asker.way, asker.address, "reload"))
         if problems:
             lines = "".join(f"{line}\n" for line in problems)
             return web.Response(status=500, text=f"promgate: not taken, the one before it serves\n{lines}")
@@ -133,7 +139,11 @@ class ControlPlane:
             raise web.HTTPNotFound
         caller = Caller(asker.address, request.headers.get("User-Agent", ""), asker.certificate)
         name = asker.identity.removeprefix("token:")
-        status, body, kind, after = await asyncio.to_thread(self._windows.renew, name, asker.token_id, caller)
+        renew = partial(self._windows.renew, name, asker.token_id, caller)
+        try:
+            status, body, kind, after = await self._renewals.run(renew)
+        except Busy:
+            status, body, kind, after = 503, b"promgate: not now, ask again\n", "text/plain", _LATER_S
         headers = {"Retry-After": str(after)} if after else {}
         return web.Response(status=status, body=body, content_type=kind, headers=headers)
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from proxy.background import begin
 from proxy.gate.reply import build_answer, build_refusal
+from proxy.tokens.ports import Asked
 from proxy.wire.head import RequestMemo, admit_request, find_head_end
 from proxy.wire.unlawful import Unlawful
 
@@ -38,8 +39,8 @@ _PATHS = frozenset({b"/metrics", b"/-/healthy", b"/-/ready"})
 class Telemetry:
     """`build_page` makes the answer to /metrics, of `content_type`; `unready` names what is missing, or nothing.
 
-    `reload` gives what reads the configuration now and tells what keeps it from being taken; None: nobody may ask for
-    it here, or not just now.
+    `reload` gives what reads the configuration now, for who asks, and tells what keeps it from being taken; None:
+    nobody may ask for it here, or not just now.
     """
 
     def __init__(
@@ -47,7 +48,7 @@ class Telemetry:
         build_page: Callable[[], bytes],
         content_type: str,
         unready: Callable[[], str],
-        reload: Callable[[], Callable[[], Awaitable[Sequence[str]]] | None] = lambda: None,
+        reload: Callable[[], Callable[[Asked], Awaitable[Sequence[str]]] | None] = lambda: None,
         max_connections: int = MAX_CONNECTIONS,
     ) -> None:
         self._build_page = build_page
@@ -101,14 +102,14 @@ class Telemetry:
     def asks_reload(self, head: RequestHead) -> bool:
         return head.path == b"/-/reload" and head.method in _RELOADING and self._reload() is not None
 
-    async def reload(self, head: RequestHead) -> bytes:
+    async def reload(self, head: RequestHead, address: str) -> bytes:
         """The answer to a reload that was asked for. A page in a browser may not ask: it has an Origin (RFC 6454 7)."""
         reload = self._reload()
         if reload is None:
             return build_answer(404, "promgate: nobody may ask for it here", [], close=True)
         if any(line[:7].lower() == b"origin:" for line in head.fields.split(b"\r\n")):
             return build_answer(403, "promgate: not from a browser", [], close=True)
-        problems = await reload()
+        problems = await reload(Asked("anyone", "telemetry", address, "reload"))
         if problems:
             text = "\n".join(("promgate: not taken, the one before it serves", *problems))
             return build_answer(500, text, [], close=True)
@@ -209,7 +210,8 @@ class _Connection(asyncio.Protocol):
             asyncio.get_running_loop().call_soon(self._next)
 
     async def _reload(self, head: RequestHead) -> None:
-        self._end(await self._telemetry.reload(head))
+        peer = self._transport.get_extra_info("peername")
+        self._end(await self._telemetry.reload(head, str(peer[0]) if peer else ""))
 
     def _end(self, answer: bytes) -> None:
         """The last answer. Closing before the client does could take it back by a reset (RFC 9112 9.6)."""

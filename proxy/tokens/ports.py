@@ -193,6 +193,9 @@ class Audit(Protocol):
     def tell(self, outcome: str, name: str, text: str) -> None:
         """Record what changes nothing: `refused`, `failed`, `alarm`. As well as can be."""
 
+    def record(self, outcome: str, name: str, text: str) -> None:
+        """The same for good, before something is done that is no change of the store. StoreError: it must not be."""
+
     def newest(self, limit: int) -> list[dict[str, Any]]:
         """The last records of everybody, the newest first. Raises StoreError."""
 

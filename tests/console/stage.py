@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from proxy.desk.desk import Desk
+    from proxy.tokens.ports import Asked
+    from proxy.tokens.renewal import Caller
 
 
 _HOSTS = frozenset({b"noc.example.net"})
@@ -93,6 +95,10 @@ class Site:
         snapshot = Snapshot(ROUTES, users=users, roles=roles, external_url="https://public.example")
         #: May be replaced by a test.
         self.reload: Callable[[], Awaitable[list[str]]] = self._reload
+        #: Who asked for the last one.
+        self.asked: Asked | None = None
+        #: May be replaced by a test: called in a thread.
+        self.renew: Callable[[str, str, Caller], tuple[int, bytes, str, int]] = lambda *_: (204, b"", "text/plain", 0)
         self.plane = ControlPlane(
             Windows(
                 prefix="/-",
@@ -102,6 +108,7 @@ class Site:
                 tokens=list,
                 now=lambda: 0.0,
                 reload=self._asked,
+                renew=self._renew,
                 guessers=lambda most: self.guessers._replace(addresses=self.guessers.addresses[:most]),
                 desk=lambda _: self.desk,
             )
@@ -112,8 +119,12 @@ class Site:
         self.listeners = Listeners(self.relay, None)
         self.port = free_port()
 
-    async def _asked(self) -> list[str]:
+    async def _asked(self, asked: Asked) -> list[str]:
+        self.asked = asked
         return await self.reload()
+
+    def _renew(self, name: str, token_id: str, caller: Caller) -> tuple[int, bytes, str, int]:
+        return self.renew(name, token_id, caller)
 
     async def _reload(self) -> list[str]:
         self.reloads += 1

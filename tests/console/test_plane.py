@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from dataclasses import replace
 from ipaddress import ip_network
 
@@ -14,6 +15,7 @@ from proxy.gate.decision import Reason
 from proxy.gate.forwarded import Proxies
 from proxy.gate.memory import Memory
 from proxy.gate.snapshot import CONTROL
+from proxy.tokens.ports import Asked
 from tests.console.stage import ANN, BOB, control
 from tests.relay.stage import both_loops, on_a_loop, until
 
@@ -129,6 +131,32 @@ async def test_no_page_of_another_site_may_act(fields, status):
     async with control() as site:
         assert (await site.ask("POST", "/-/reload", **fields)).status == status
         assert site.reloads == (status == 200)
+
+
+@on_a_loop
+async def test_who_asks_for_a_reload_is_told_on():
+    async with control() as site:
+        await site.ask("POST", "/-/reload")
+        assert site.asked == Asked("basic:ann", "basic", "127.0.0.1", "reload")
+
+
+@on_a_loop
+async def test_senders_that_come_all_at_once_are_told_to_come_again():
+    """Each renewal may send a canary for seconds: no line of waiting requests, and no thread that an end waits for."""
+    async with control() as site:
+        release = threading.Event()
+
+        def slow(*_):
+            assert release.wait(60)
+            return 204, b"", "text/plain", 0
+
+        site.renew = slow
+        asking = [asyncio.create_task(site.ask("POST", "/-/api/v1/renew")) for _ in range(9)]
+        done, waiting = await asyncio.wait(asking, timeout=60, return_when=asyncio.FIRST_COMPLETED)
+        release.set()
+        (told,) = [each.result() for each in done]
+        assert (told.status, told.fields["retry-after"]) == (503, "10")
+        assert [(await each).status for each in waiting] == [204] * 8
 
 
 @on_a_loop

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -28,7 +30,7 @@ class Site:
     def __init__(self, promgate: Promgate, audit: Path, telemetry: str) -> None:
         self.promgate = promgate
         self.audit = audit
-        self._telemetry = telemetry
+        self.telemetry = f"http://{telemetry}"
 
     def ask(self, method: str, path: str, said: object = None) -> Answer:
         headers = basic("root", "root") | ({"Content-Type": "application/json"} if said is not None else {})
@@ -43,7 +45,7 @@ class Site:
         ).status
 
     def has(self, sample: bytes) -> bool:
-        return sample in fetch(f"http://{self._telemetry}/metrics").body
+        return sample in fetch(f"{self.telemetry}/metrics").body
 
     def verify(self, *words: str) -> subprocess.CompletedProcess[str]:
         return run("audit", "verify", *words, f"--config.file={self.promgate.config_file}")
@@ -61,6 +63,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
         config = {
             "console": {},
             "telemetry": {"listen": telemetry},
+            "reload": {"http": True},
             "audit": {"file": str(log / "audit.jsonl")},
             "htpasswd_file": "users",
             "roles": {"admin": ["basic:root"]},
@@ -101,6 +104,39 @@ def test_server_and_commands_write_one_chain_that_verifies(site: Site) -> None:
     cut = site.verify()
     assert (cut.returncode, cut.stdout) == (1, "")
     assert f"record {len(records)} was written: cut off at the end" in cut.stderr
+
+
+def test_who_asks_for_a_reload_is_on_record_and_what_cannot_be_recorded_is_not_done(site: Site) -> None:
+    """By the admin API and by the telemetry listener; a signal is of this machine's own operator, and in the log."""
+    good = site.promgate.config_file.read_text()
+
+    def reload() -> Answer:
+        where, headers = f"{site.promgate.base}/-/reload", basic("root", "root")
+        return fetch(where, method="POST", headers=headers, ca_file=site.promgate.ca_file)
+
+    assert reload().status == 200
+    site.promgate.config_file.write_text(good.replace("listen:", "lisen:", 1))
+    assert reload().status == 500
+    assert fetch(site.telemetry + "/-/reload", method="POST").status == 500
+    site.promgate.config_file.write_text(good)
+    told = [
+        (one["identity"], one["way"], one["address"], one["outcome"])
+        for one in site.records()
+        if one["action"] == "reload"
+    ]
+    ann, anyone = ("basic:root", "basic", "127.0.0.1"), ("anyone", "telemetry", "127.0.0.1")
+    assert told == [(*who, what) for who, what in (
+        (ann, "intended"), (ann, "done"), (ann, "intended"), (ann, "failed"), (anyone, "intended"), (anyone, "failed"),
+    )]  # fmt: skip
+    assert "lisen" in site.records()[-1]["text"]
+    site.audit.rename(site.audit.with_suffix(".moved"))
+    site.audit.mkdir()
+    refused = reload()
+    assert refused.status == 500
+    assert b"the audit cannot be written" in refused.body
+    taken = site.promgate.log.count("taken: ")
+    os.kill(site.promgate.pid, signal.SIGHUP)
+    wait_for(lambda: site.promgate.log.count("taken: ") == taken + 1, "the reload by a signal")
 
 
 def test_an_audit_that_cannot_be_written_stops_changes_and_not_requests(site: Site) -> None:

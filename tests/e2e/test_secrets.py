@@ -74,6 +74,7 @@ class Stage:
                 "jwt": [{"issuer": "https://idp", "audience": "promgate", "jwks_file": str(directory / "keys.json")}],
                 "telemetry": {"listen": f"127.0.0.1:{self.telemetry}"},
                 "access_log": {"file": "access.log", "format": log_format},
+                "audit": {"file": "audit.jsonl"},
                 "limits": {"guesses": NO_LIMIT, "guesses_per_user": NO_LIMIT},
                 "routes": [write, read],
             },
@@ -253,7 +254,8 @@ def _inject(stage: Stage) -> None:
 def _search(stage: Stage, known: dict[str, str]) -> None:
     """Every output for every spelling of every secret."""
     assert len(stage.outputs) > 500
-    assert {"promgate.log", "access.log", "promgate.db", "telemetry /metrics"} <= {one.where for one in stage.outputs}
+    searched = {one.where for one in stage.outputs}
+    assert {"promgate.log", "access.log", "audit.jsonl", "promgate.db", "telemetry /metrics"} <= searched
     assert given_away(known, stage.outputs) == set()
 
 
