@@ -3,7 +3,7 @@
 The form is that of Standard Webhooks (https://www.standardwebhooks.com), so that receivers find a library:
 `webhook-id`, `webhook-timestamp` (unix seconds) and `webhook-signature: v1,BASE64`, which is HMAC-SHA-256 over
 `ID.TIMESTAMP.BODY`. The id is that of the rotation and of the token, the same when a delivery is tried again. The
-body is JSON: `type`, `timestamp`, and in `data` the name, kind, token_id, rotation and token. `docs/rotation.md`
+body is JSON: `type`, `timestamp`, and in `data` the name, kind, token_id, rotation and token. `docs/delivery.md`
 shows how to check it.
 """
 
