@@ -20,7 +20,7 @@ FLOORS = {
     "clock": 2, "signals": 2,
     "relay": 3, "reload": 3, "desk": 3, "audit": 3, "people": 3,
     "console": 4, "parts": 4,
-    "app": 5, "doctor": 5,
+    "app": 5, "doctor": 5, "first_start": 5,
     "cli": 6,
     "__main__": 7,
 }  # fmt: skip

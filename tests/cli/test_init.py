@@ -11,6 +11,7 @@ from itertools import count
 import bcrypt
 import pytest
 
+from proxy import first_start
 from proxy.cli import init, main
 from proxy.stores.sqlite import SqliteStore, open_store
 from proxy.tokens.secret import digest
@@ -163,7 +164,7 @@ def test_what_it_cannot_make_it_says(init_in, place, capsys, written, instead, s
 def test_wherever_a_kill_strikes_the_next_run_completes_it(init_in, place, monkeypatch):
     """Rigged to die before or after the N-th step that outlasts a process, for every N until nothing is left to rig."""
     hashed = bcrypt.hashpw(b"same", bcrypt.gensalt(4)).decode()
-    monkeypatch.setattr(init.secrets, "token_urlsafe", lambda _: "same")
+    monkeypatch.setattr(first_start.secrets, "token_urlsafe", lambda _: "same")
     monkeypatch.setattr(init, "_hash", lambda _: hashed)
     for moment in count(1):
         child = os.fork()
