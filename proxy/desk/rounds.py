@@ -77,12 +77,11 @@ class Rounds:
         """One look, and the round if it is time for it. Raises what the work raises, and has it done anew then."""
         desk = self._desk()
         sign, now = self._look(), desk.clock()
-        if sign == self._seen and now < self.next_at:
-            return
-        self._seen, self.next_at = None, 0.0
-        wanted = self._work(desk)
-        self._seen = sign
-        self.next_at = now + LOOK_EACH_S if wanted is None else min(wanted, now + LOOK_EACH_S)
+        if sign != self._seen or now >= self.next_at:
+            self._seen, self.next_at = None, 0.0
+            wanted = self._work(desk)
+            self._seen = sign
+            self.next_at = now + LOOK_EACH_S if wanted is None else min(wanted, now + LOOK_EACH_S)
         self._pause_s = min(self._tick_s, max(self.next_at - desk.clock(), _LEAST_PAUSE_S))
 
     def _run(self) -> None:

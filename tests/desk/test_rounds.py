@@ -47,6 +47,15 @@ def test_a_round_is_made_when_the_store_changed_and_when_it_is_wanted(work):
         assert work.done == done
 
 
+def test_it_looks_soon_before_its_time_and_seldom_else(work):
+    work.rounds._tick_s = 1.0
+    for wants, pause in ((0.5, 0.5), (0.01, 0.1), (20.0, 1.0)):
+        work.wants, work.sign = work.stage.now + wants, wants
+        for _ in range(2):
+            work.rounds.turn()
+            assert work.rounds._pause_s == pytest.approx(pause)
+
+
 def test_what_failed_is_done_anew_though_nothing_has_changed(work):
     work.fails = StoreError("the disk is full")
     with pytest.raises(StoreError):
