@@ -24,7 +24,7 @@ from proxy.audit.lock import PATIENCE_S, take_lock
 from proxy.audit.record import GENESIS, MAX_LINE, Link, build_line, hash_line, read_line, time_text
 from proxy.observe import metrics
 from proxy.observe.metrics import Sample
-from proxy.stores.place import give_to_owner_of, sync_directory
+from proxy.stores.place import give_to_owner_of, make_directory, sync_directory
 from proxy.tokens.ports import StoreError
 
 if TYPE_CHECKING:
@@ -133,7 +133,9 @@ class Trail:
 
     @contextmanager
     def _locked(self, patience_s: float) -> Iterator[int]:
-        """The head, for us alone."""
+        """The head, for us alone. Its directory is made with the first record, as the store then is."""
+        if not self.head_file.parent.exists():
+            make_directory(self.head_file.parent)
         fd, is_new = _open(self.head_file, os.O_RDWR)
         try:
             take_lock(fd, LOCK_EX, self.head_file, patience_s)

@@ -50,6 +50,14 @@ def test_records_are_numbered_chained_and_for_us_alone(trail):
     assert [one["name"] for one in trail.newest(2)] == ["c", "b"]
 
 
+def test_the_state_directory_is_made_with_the_first_record(trail):
+    """A store is made by its first change, and that is on record before."""
+    trail.head_file.parent.rmdir()
+    assert write(trail, "a") == [1]
+    assert trail.head_file.parent.stat().st_mode & 0o777 == 0o700
+    assert is_whole(trail)
+
+
 def test_a_renamed_file_goes_on_in_a_new_one(trail):
     """logrotate, with `create` or without."""
     write(trail, "a", "b")
