@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent / "proxy"
 #: A room imports itself and rooms of lower floors; not its neighbours, and not for a type either.
 FLOORS = {
     "wire": 0, "tokens": 0,
-    "gate": 1, "background": 1, "stamp": 1,
+    "gate": 1, "background": 1, "stamp": 1, "pair": 1,
     "config": 2, "stores": 2, "delivery": 2, "login": 2, "custody": 2, "pki": 2, "observe": 2, "process": 2,
     "clock": 2, "signals": 2,
     "relay": 3, "reload": 3, "desk": 3, "audit": 3, "people": 3,

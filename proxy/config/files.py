@@ -11,6 +11,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from proxy.config.problem import printable
+from proxy.pair import explain_pair
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -99,7 +100,5 @@ def _check_match(cert: Path, key: Path, at: str, report: Report) -> None:
         # ask the terminal.
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key, password="")
     except ssl.SSLError as error:
-        if error.reason == "KEY_VALUES_MISMATCH":
-            report.problem(f"{at}.key_file", f"{printable(key)} is not the key of {printable(cert)}")
-        else:
-            report.problem(f"{at}.cert_file", f"certificate and key are not taken by OpenSSL: {error.reason or error}")
+        fault = explain_pair(error, printable(cert), printable(key))
+        report.problem(f"{at}.{'key_file' if fault.is_of_key else 'cert_file'}", fault.text)

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
+from proxy.pair import explain_pair
 from proxy.pki.groups import ServerContext, use_p256, use_x25519
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ def _build_half(pair: Pair, min_version: ssl.TLSVersion, trusted: Trusted | None
         with _as_file(pair.cert) as cert, _as_file(pair.key) as key:
             context.load_cert_chain(cert, key, password=_refuse_password)
     except (OSError, ValueError) as exc:  # ssl.SSLError is an OSError
-        raise PairError(_diagnosis(exc, pair.cert_file, pair.key_file)) from exc
+        raise PairError(explain_pair(exc, str(pair.cert_file), str(pair.key_file)).text) from exc
     if trusted is not None:
         _ask_clients(context, trusted)
     return context
@@ -164,7 +165,7 @@ def build_client_context(tls: UpstreamTls) -> ssl.SSLContext:
         try:
             context.load_cert_chain(cert_file, key_file, password=_refuse_password)
         except (OSError, ValueError) as exc:
-            raise PairError(_diagnosis(exc, cert_file, key_file)) from exc
+            raise PairError(explain_pair(exc, str(cert_file), str(key_file)).text) from exc
     return context
 
 
@@ -200,16 +201,6 @@ def _read(path: Path, what: str) -> bytes:
     if len(text) > MAX_PEM_BYTES:
         raise PairError(f"{path}: too large for a {what} file (over {MAX_PEM_BYTES} bytes)")
     return text
-
-
-def _diagnosis(exc: Exception, cert_file: Path, key_file: Path) -> str:
-    reason = getattr(exc, "reason", None) or ""
-    if reason in {"KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH"}:
-        return f"{key_file}: not the key of {cert_file}: give the two that were issued together"
-    if reason in {"EE_KEY_TOO_SMALL", "CA_KEY_TOO_SMALL", "CA_MD_TOO_WEAK"}:
-        return f"{cert_file}: refused as too weak ({reason.lower()}): issue one with P-256 or RSA of 2048 bits or more"
-    detail = reason or str(exc)
-    return f"{cert_file}, {key_file}: OpenSSL cannot use them ({detail}): see `promgate certs show`, or issue anew"
 
 
 def _refuse_password() -> NoReturn:
