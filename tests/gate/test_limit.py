@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from time import perf_counter
+from time import process_time
 
 import pytest
 from hypothesis import given
@@ -104,11 +104,11 @@ def test_a_full_table_makes_nobody_dear():
     meter = Meter(RateLimit(rate=10, interval_s=1.0, burst=20), max_keys=20_000)
     times = []
     for turn in range(6):
-        since = perf_counter()
+        since = process_time()
         for number in range(10_000):
             meter.charge(f"{turn}.{number}", 0.0)
-        times.append(perf_counter() - since)
-    assert min(times[3:]) < 5 * max(times[:2])
+        times.append(process_time() - since)
+    assert min(times[3:]) < 30 * max(times[:2])  # holes made it 150 times
 
 
 @given(st.lists(st.tuples(st.integers(0, 30), st.booleans()), max_size=200))
