@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from proxy.gate.snapshot import UpstreamLogin
-from tests.relay.stage import OK, answering, both_loops, get, on_a_loop, post, stage, until, upstream
+from tests.relay.stage import OK, answering, both_loops, get, on_a_loop, post, stage, upstream
 
 OWN = UpstreamLogin("promgate", "first")
 
@@ -85,11 +85,11 @@ async def test_a_changed_secret_is_shown_at_once_and_told_of_once(tmp_path, capl
         await client.send(post("/write", b"data", relay.bearer))
         assert (await client.message()).status == 502, "an empty file changes nothing"
         secret.write_text("second\n")
-        await client.send(post("/write", b"data", relay.bearer))
-        assert (await client.message()).status == 502
-        await until(lambda: "changed credential" in caplog.text)
-        await client.send(post("/write", b"data", relay.bearer))
-        assert (await client.message()).status == 200
+        told = set()
+        while 200 not in told:  # a look that was under way may have found it before the next request
+            await client.send(post("/write", b"data", relay.bearer))
+            told.add((await client.message()).status)
+        assert told <= {200, 502}
     errors = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
     told = (
         f"upstream 127.0.0.1:{origin.port} answered 401: it does not take promgate's own login; requests get 502 "
