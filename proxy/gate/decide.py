@@ -110,7 +110,7 @@ class Gate:
             if confined is None or _has_lost_its_rule(route, head, identity, confined):
                 return Deny(Reason.SOURCE_NOT_ALLOWED, route, identity=identity)
             identity = confined
-        if shown.__class__ is not ShownToken and identity.way in _SENT_ALONG and self._is_forged(head):
+        if shown.__class__ is not ShownToken and head.method not in SAFE and self._is_forged(head, identity):
             return Deny(Reason.FOREIGN_ORIGIN, route, identity=identity)
         if find_rule(route.rules, identity.roles, head.method, path) is None:
             return Deny(Reason.NOT_ALLOWED, route, identity=identity)
@@ -144,8 +144,8 @@ class Gate:
         """Whose it is, where no request shows it but a form. It is a guess like any other, and charged like one."""
         return self._identify(_FORM, shown, ip, at, now, facts)
 
-    def _is_forged(self, head: RequestHead) -> bool:
-        return head.method not in SAFE and is_foreign_page(head, self.snapshot.external_url)
+    def _is_forged(self, head: RequestHead, identity: Identity) -> bool:
+        return identity.way in _SENT_ALONG and is_foreign_page(head, self.snapshot.external_url)
 
     def _place(self, route: Route, concurrency: Concurrency, identity: Identity, ip: str) -> Place:
         return Place(self._places[route.name], identity.name if concurrency.by_identity else address_key(ip))
