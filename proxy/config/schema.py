@@ -202,7 +202,10 @@ class Config(Section):
         Table(TlsServerConfig), None, "TLS of the listeners. Without it they may be loopback only."
     )
     external_url: str | None = option(
-        ORIGIN, None, "Where people reach promgate: `https://noc.example.net`. Redirects lead there, whoever asks."
+        ORIGIN,
+        None,
+        "Where people reach promgate: `https://noc.example.net`. Redirects lead there, whoever asks, and its pages are "
+        "promgate's own, whatever Host a proxy before promgate makes of it.",
     )
     redirect_http: RedirectHttp | None = option(Table(RedirectHttp), None, "Send people from http to https.")
     hsts: Hsts | None = option(Table(Hsts), None, "Strict-Transport-Security. Left out: it is not sent.")

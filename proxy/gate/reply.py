@@ -29,6 +29,10 @@ _INQUIRY = (
     "promgate: say whose request it is and which, each once: X-Forwarded-For; and X-Original-URL and -Method, "
     "or X-Forwarded-Uri and -Method"
 )
+_FOREIGN = (
+    "promgate: a page of another site may not do this here; if it is this site by another name, as before a proxy that "
+    "changes Host, set external_url to that"
+)
 _TEXT: dict[Reason, tuple[int, str]] = {
     Reason.HEALTH: (200, "ok"),
     Reason.OPTIONS: (204, ""),
@@ -53,7 +57,7 @@ _TEXT: dict[Reason, tuple[int, str]] = {
     Reason.NOT_A_PROXY: (403, "promgate: only a proxy in trusted_proxies may ask about requests"),
     Reason.NO_INQUIRY: (400, _INQUIRY),
     Reason.IDENTITY_UNFIT: (403, "promgate: this identity's name cannot be told to the upstream; use one in ASCII"),
-    Reason.FOREIGN_ORIGIN: (403, "promgate: a page of another site may not do this here"),
+    Reason.FOREIGN_ORIGIN: (403, _FOREIGN),
     Reason.NO_TENANT: (403, "promgate: this identity has no tenant here"),
     Reason.TOKEN_RETIRED: (503, "promgate: this token was replaced; give this sender the new one to let its data flow"),
     Reason.TOKEN_LEAKED: (503, "promgate: this token was replaced; give this sender the new one to let its data flow"),
