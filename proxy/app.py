@@ -22,7 +22,7 @@ from proxy.audit.operation import Operation, open_trail
 from proxy.clock import Clock
 from proxy.config.restart import options_waiting
 from proxy.desk.restored import look_back
-from proxy.desk.serving import ServerDesk
+from proxy.desk.serving import Followed, ServerDesk
 from proxy.gate.decide import Gate
 from proxy.gate.guessers import list_guessers
 from proxy.gate.memory import Memory
@@ -54,7 +54,7 @@ from proxy.relay.upstream_files import follow
 from proxy.reload import Reload
 from proxy.signals import Signals, notify
 from proxy.stores.nudge import serve_nudges
-from proxy.stores.sqlite import SqliteStore, open_store
+from proxy.stores.sqlite import open_store
 from proxy.stores.watch import StoreWatch
 from proxy.tokens.lifecycle import summarize_all
 
@@ -100,7 +100,7 @@ class App:
             ledger = None if settings.store is None else make_ledger(settings.store, self._clock.now)
             tell = [self._counts.add] if settings.telemetry else []
             observers = Observers(log.write, *tell, *([ledger.senders.add] if ledger else []))
-            watch, store = await self._follow_store(stack, ledger, observers)
+            followed = await self._follow_store(stack, ledger, observers)
             stack.callback(observers.flush)
             passwords = PasswordChecker()
             stack.callback(passwords.close)
@@ -108,7 +108,7 @@ class App:
             stack.push_async_callback(self._introspector.aclose)
             people = await self._open_people(stack, snapshot)
             sessions = None if people is None else people.keeper
-            finder = AnswerFinder(watch, passwords, self._jwts, self._introspector, sessions)
+            finder = AnswerFinder(followed and followed.watch, passwords, self._jwts, self._introspector, sessions)
             relay = RelayContext(Gate(snapshot, self._memory), finder, observers.add, Budget(*room_for_sockets()))
             relay.clock = self._clock
             self._counts.know(route.name for route in snapshot.routes)
@@ -117,8 +117,8 @@ class App:
             listeners = Listeners(relay, certificate and certificate[1])
             reach = Reach(lambda: self._checked(relay))
             parts = Parts(relay, listeners, log, observers, certificate and certificate[0], reach, ledger, people)
-            if watch is not None:
-                watch.on_revoked = partial(parts.end_everywhere, end_revoked)
+            if followed is not None:
+                followed.watch.on_revoked = partial(parts.end_everywhere, end_revoked)
             if people is not None:
                 people.keeper.on_ended = partial(parts.end_everywhere, end_sessions)
                 in_background(stack, people.keeper.run())
@@ -128,9 +128,9 @@ class App:
             parts.listening = True
             redirect = settings.redirect_listen
             parts.redirect = await open_beside(listeners, RedirectGate(snapshot), (), redirect, tls=False)
-            if watch is not None and store is not None and ledger is not None:
+            if followed is not None and ledger is not None:
                 flushed = partial(ledger.flush, observers)
-                parts.desk = ServerDesk(store, watch, snapshot.token_rules, self._clock.now, flushed, self._audit)
+                parts.desk = ServerDesk(followed, snapshot.token_rules, self._clock.now, flushed, self._audit)
                 parts.desk.start()
                 stack.push_async_callback(asyncio.to_thread, parts.desk.stop)
             await self._open_console(stack, parts)
@@ -221,10 +221,10 @@ class App:
 
     async def _follow_store(
         self, stack: contextlib.AsyncExitStack, ledger: Ledger | None, observers: Observers
-    ) -> tuple[StoreWatch, SqliteStore] | tuple[None, None]:
+    ) -> Followed | None:
         path = self._loaded.settings.store
         if path is None or ledger is None:
-            return None, None
+            return None
         store = open_store(path)
         stack.callback(store.close)
         watch = StoreWatch(store, self._memory.book, look=store.look)
@@ -239,7 +239,7 @@ class App:
         flush = partial(ledger.flush, observers)
         server = await serve_nudges(path, watch.sync, flush, self._clock.now, listen)
         stack.callback(server.close)
-        return watch, store
+        return Followed(store, watch, server)
 
     def _load_certificates(self) -> tuple[Certificates, ServerContext] | None:
         tls = self._loaded.settings.tls

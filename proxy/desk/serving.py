@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import os
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from proxy.delivery.sinks import prover_of, sinks_of
 from proxy.desk.auditing import look_at_audit
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from proxy.gate.snapshot import TokenRules
+    from proxy.stores.nudge import NudgeServer
     from proxy.stores.sqlite import SqliteStore
     from proxy.stores.watch import StoreWatch
     from proxy.tokens.ports import Asked, Audit
@@ -35,21 +36,27 @@ _T = TypeVar("_T")
 _LOOP_TIMEOUT_S = 5.0
 
 
+class Followed(NamedTuple):
+    """The store, who follows it in this process, and where commands and other servers on it ask this one."""
+
+    store: SqliteStore
+    watch: StoreWatch
+    nudges: NudgeServer
+
+
 class ServerDesk:
     """Made on the event loop. `rules` is replaced by a reload; who has asked for `desk()` goes on by the old ones."""
 
     def __init__(
         self,
-        store: SqliteStore,
-        watch: StoreWatch,
+        followed: Followed,
         rules: TokenRules,
         clock: Callable[[], float],
         flushed: Callable[[], Coroutine[Any, Any, None]],
         audit: Callable[[Asked], Audit] | None = None,
     ) -> None:
-        """`watch` follows `store`. `flushed()` makes sure that the ledger has all that was seen. `audit` begins a
-        record of what is asked for.
-        """
+        """`flushed()` has the ledger hold all that was seen; `audit` begins a record of what is asked for."""
+        store, watch, self._nudges = followed
         self.rules = rules
         self._store = store
         self._clock = clock
@@ -119,9 +126,9 @@ class ServerDesk:
         return self._on_loop(self._sync(generation), "take the change")
 
     def _flush(self) -> bool:
-        """And whatever another server on the store has seen: it is asked as a command would ask it."""
+        """Whatever another server on the store has seen, too: it is asked as a command would ask it."""
         self._on_loop(self._flushed(), "write its ledger")
-        ask_for_ledger(self._store.path)
+        ask_for_ledger(self._store.path, but=self._nudges.path)
         return True
 
     def _on_loop(self, work: Coroutine[Any, Any, _T], what: str) -> _T:

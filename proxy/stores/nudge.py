@@ -96,9 +96,12 @@ def nudge(store: Path, generation: int, timeout_s: float = 5.0) -> int | None:
     return min(applied, default=None)
 
 
-def ask_for_ledger(store: Path, timeout_s: float = 5.0) -> bool:
-    """Have every server on `store` write its ledger; False if no server is there. Raises StoreError if one cannot."""
-    answers = _ask_all(store, "flushed?", timeout_s)
+def ask_for_ledger(store: Path, timeout_s: float = 5.0, *, but: Path | None = None) -> bool:
+    """Have every server on `store` write its ledger; False if no server is there. Raises StoreError if one cannot.
+
+    `but`: the socket of one that need not be asked, the caller's own.
+    """
+    answers = _ask_all(store, "flushed?", timeout_s, but)
     for path, answer in answers:
         word, rest = _believed(answer)
         if word != "flushed":
@@ -136,11 +139,15 @@ def _believed(answer: Answer) -> tuple[str, str]:
     return answer
 
 
-def _ask_all(store: Path, question: str, timeout_s: float) -> list[tuple[Path, Answer]]:
+def _ask_all(
+    store: Path, question: str, timeout_s: float, but: Path | None = None
+) -> list[tuple[Path, Answer]]:
     """What each living server answers. All have been asked before the first is waited for."""
     with ExitStack() as stack:
         waiting: list[tuple[Path, socket.socket | StoreError]] = []
         for path in _sockets_beside(store):
+            if path == but:
+                continue
             peer = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
             peer.settimeout(timeout_s)
             try:

@@ -8,9 +8,10 @@ from contextlib import closing
 import pytest
 
 from proxy.desk.rotating import create, rotate
-from proxy.desk.serving import ServerDesk
+from proxy.desk.serving import Followed, ServerDesk
 from proxy.gate.snapshot import TokenRules
 from proxy.stores.ledger import LedgerFile, ledger_beside
+from proxy.stores.nudge import serve_nudges
 from proxy.stores.sqlite import open_store
 from proxy.stores.watch import StoreWatch
 from proxy.tokens.book import TokenBook
@@ -57,7 +58,9 @@ class Office(Stage):
         async def flushed():
             pass
 
-        return ServerDesk(self.store, StoreWatch(self.store, TokenBook()), self.rules, lambda: self.now, flushed)
+        watch = StoreWatch(self.store, TokenBook())
+        self.nudges = await serve_nudges(self.store.path, watch.sync)
+        return ServerDesk(Followed(self.store, watch, self.nudges), self.rules, lambda: self.now, flushed)
 
 
 @pytest.fixture
@@ -82,5 +85,6 @@ def test_a_delivery_that_hangs_does_not_end_the_overlap_of_another_name(office):
         finally:
             office.released.touch()
             await asyncio.to_thread(desk.stop)
+            office.nudges.close()
 
     asyncio.run(play())

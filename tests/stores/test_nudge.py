@@ -129,6 +129,8 @@ def test_in_a_rolling_restart_both_servers_are_asked_and_whoever_is_left_goes_on
         assert (first.asked, second.asked) == ([3], [3])
         assert await asyncio.to_thread(ask_for_ledger, path) is True
         assert sorted(flushed) == ["new", "old"]
+        assert await asyncio.to_thread(ask_for_ledger, path, but=new.path) is True
+        assert flushed[2:] == ["old"]
         assert await asyncio.to_thread(ask_time, path) == 50.0
         old.close()
         assert await ask(path, 4) == 3
