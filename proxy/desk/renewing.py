@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from proxy.desk.by_calendar import not_due
 from proxy.desk.desk import TRIES, Report, tell_server, try_to_tell
 from proxy.desk.holding import kept
 from proxy.desk.words import how_it_ended, when
@@ -21,6 +22,7 @@ from proxy.tokens.token import ACCEPTED, state_at
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from proxy.desk.by_calendar import Calendar
     from proxy.desk.desk import Desk
     from proxy.tokens.ledger import Sighting
     from proxy.tokens.ports import Story
@@ -49,15 +51,20 @@ class Stranger:
     text: str
 
 
-def begin(desk: Desk, name: str, *, rotation_id: str, overlap_s: float) -> Report | Refusal:
+def begin(
+    desk: Desk, name: str, *, rotation_id: str, overlap_s: float, calendar: Calendar | None = None
+) -> Report | Refusal:
     """Open the rotation that the sender of `name` waits for. The same id again does no harm. Raises StoreError."""
     known = desk.store.rotation(rotation_id)
     if known is not None and known.name == name and not known.is_open:
         ended = how_it_ended(known)
         return ended if isinstance(ended, Refusal) else Report((ended,), _facts(name, known.id))
     if known is None or known.name != name:
+        story = desk.store.story(name)
+        if calendar is not None and not calendar.is_due(story):
+            return not_due(name)
         change = renewal.begin(
-            desk.store.story(name),
+            story,
             rotation_id=rotation_id,
             now=desk.clock(),
             overlap_s=overlap_s,
@@ -65,7 +72,10 @@ def begin(desk: Desk, name: str, *, rotation_id: str, overlap_s: float) -> Repor
         )
         if isinstance(change, Refusal):
             return change
-        desk.store.commit(change)
+        try:
+            desk.store.commit(change if calendar is None else calendar.mark(change))
+        except Conflict as error:
+            return Refusal(str(error))
     elif known.failed_at is not None:
         return _stopped(known)
     line = f"rotation {rotation_id} of {name} waits for its sender, who runs `promgate token renew`"

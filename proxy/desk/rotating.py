@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from proxy.desk import renewing
+from proxy.desk.by_calendar import not_due
 from proxy.desk.driving import Drive
 from proxy.desk.holding import kept
 from proxy.tokens import lifecycle, succession
@@ -14,6 +15,7 @@ from proxy.tokens.ports import Conflict
 from proxy.tokens.rotation import is_renewal
 
 if TYPE_CHECKING:
+    from proxy.desk.by_calendar import Calendar
     from proxy.desk.desk import Desk, Report
     from proxy.tokens.ports import Sink
     from proxy.tokens.token import TokenKind
@@ -60,10 +62,12 @@ def rotate(
     rotation_id: str | None = None,
     overlap_s: float | None = None,
     outlets: Outlets = NO_OUTLETS,
+    calendar: Calendar | None = None,
 ) -> Report | Refusal:
     """Replace the current token of a name. With the id of a rotation that has not ended: take it up.
 
-    The same id again, after whatever happened, ends with one successor of that id. Raises StoreError.
+    The same id again, after whatever happened, ends with one successor of that id. `calendar`: nobody asked for it but
+    the calendar, which must still say so of the store that is written to. Raises StoreError.
     """
     known = None if rotation_id is None else desk.store.rotation(rotation_id)
     if known is not None and known.name != name:
@@ -77,13 +81,15 @@ def rotate(
     overlap_s = desk.rules.overlap_s if overlap_s is None else overlap_s
     rotation_id = rotation_id or new_id(desk)
     if name in desk.rules.renewing and (known is None or is_renewal(known)):
-        return renewing.begin(desk, name, rotation_id=rotation_id, overlap_s=overlap_s)
+        return renewing.begin(desk, name, rotation_id=rotation_id, overlap_s=overlap_s, calendar=calendar)
     drive = drive_of(desk, name, rotation_id, outlets)
     if isinstance(drive, Refusal):
         return drive
     if known is not None:
         return drive.run()
     story = desk.store.story(name)
+    if calendar is not None and not calendar.is_due(story):
+        return not_due(name)
     issued = succession.begin(
         story,
         rotation_id=drive.id,
@@ -99,7 +105,8 @@ def rotate(
     advice = lifecycle.advice_on(overlap_s)
     if advice is not None:
         drive.note(f"warning: {advice}")
-    return _start(desk, drive, issued)
+    change = issued.change if calendar is None else calendar.mark(issued.change)
+    return _start(desk, drive, replace(issued, change=change))
 
 
 def _start(desk: Desk, drive: Drive, issued: Issued) -> Report | Refusal:

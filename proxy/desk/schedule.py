@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from proxy.desk.by_calendar import Calendar
 from proxy.desk.desk import Report
 from proxy.desk.rotating import rotate
 from proxy.desk.words import when
@@ -108,9 +109,16 @@ def next_time(outlook: Outlook) -> float | None:
     return min(times, default=None)
 
 
-def do(desk: Desk, work: Work) -> Report | Refusal:
+def do(desk: Desk, work: Work, *, all_at_once: bool = False) -> Report | Refusal:
     """Raises StoreError."""
-    return rotate(desk, work.name, rotation_id=work.rotation_id)
+    if work.rotation_id is not None:
+        return rotate(desk, work.name, rotation_id=work.rotation_id)
+
+    def is_due(story: Story) -> bool:
+        found = due_of(desk, story)
+        return found is not None and found.at <= desk.clock()
+
+    return rotate(desk, work.name, calendar=Calendar(is_due, keeps_apart=not all_at_once))
 
 
 def _left_open(desk: Desk, outlook: Outlook) -> list[Rotation]:
@@ -154,7 +162,7 @@ def rotate_due(desk: Desk, *, all_at_once: bool = False) -> Report:
 
     def take(work: Work) -> None:
         tried.add(work.name)
-        result = do(desk, work)
+        result = do(desk, work, all_at_once=all_at_once)
         if isinstance(result, Refusal):
             failures.append(result.text)
             return

@@ -8,8 +8,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from proxy.tokens.ports import Conflict
+from proxy.tokens.schedule import find_too_near
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from proxy.tokens.ports import Change
     from proxy.tokens.rotation import Rotation
     from proxy.tokens.token import Token
@@ -18,14 +21,28 @@ if TYPE_CHECKING:
 MARK_BYTES = 8
 
 
-def admit(change: Change, there: tuple[Token, ...], rotations: tuple[Rotation, ...]) -> None:
-    """Return if `change` may be written over what is `there` under its name; raise otherwise."""
+#: Of all names, enough to see who began in the last minute.
+RECENT = 100
+
+
+def admit(
+    change: Change,
+    there: tuple[Token, ...],
+    rotations: tuple[Rotation, ...],
+    recent: Callable[[], Iterable[Rotation]],
+) -> None:
+    """Return if `change` may be written over what is `there` under its name; raise otherwise.
+
+    `recent`: the RECENT rotations of all names that began last; asked only where it matters.
+    """
     if there != change.expect:
         raise Conflict(
             f"another process changed {change.name} at the same moment; nothing was done: look at "
             f"`promgate token show {change.name}` and run the command again if it is still wanted"
         )
     _admit_entry(change, rotations)
+    if change.entry is not None and change.entry.keeps_apart:
+        _admit_beginning(change.name, change.entry.put, recent())
     after = {token.id: token for token in there}
     for token in change.put:
         old = after.get(token.id)
@@ -57,6 +74,13 @@ def _admit_entry(change: Change, rotations: tuple[Rotation, ...]) -> None:
             f"another process drives the rotation of {change.name}; nothing was done: `promgate token status "
             f"{change.name}` tells how far it is"
         )
+
+
+def _admit_beginning(name: str, rotation: Rotation, recent: Iterable[Rotation]) -> None:
+    """By the calendar no two names begin in one minute: what goes wrong with the first must not meet the second."""
+    other = find_too_near(name, recent, rotation.started_at)
+    if other is not None:
+        raise Conflict(f"a rotation of {other.name} began less than a minute ago; {name} waits, and nothing was done")
 
 
 def _is_prolonged(old: Token, new: Token) -> bool:

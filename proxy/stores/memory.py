@@ -6,7 +6,7 @@ import os
 import threading
 from typing import TYPE_CHECKING
 
-from proxy.stores.admit import MARK_BYTES, admit, clash, taken
+from proxy.stores.admit import MARK_BYTES, RECENT, admit, clash, taken
 from proxy.tokens.ports import Changes, Story
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class MemoryStore:
     def commit(self, change: Change) -> int:
         with self._lock:
             there = self._named(change.name)
-            admit(change, there, self._rotations_of(change.name))
+            admit(change, there, self._rotations_of(change.name), self._recent)
             entry = change.entry
             if entry is not None and entry.expect is None and entry.put.id in self._rotations:
                 raise taken(change.name, entry.put.id)
@@ -95,6 +95,9 @@ class MemoryStore:
 
     def _named(self, name: str) -> tuple[Token, ...]:
         return tuple(token for _, token in self._rows.values() if token.name == name)
+
+    def _recent(self) -> list[Rotation]:
+        return list(self._rotations.values())[-RECENT:]
 
     def _rotations_of(self, name: str) -> tuple[Rotation, ...]:
         return tuple(rotation for rotation in self._rotations.values() if rotation.name == name)

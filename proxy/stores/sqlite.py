@@ -12,11 +12,12 @@ import sqlite3
 import threading
 import time
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from proxy.stores import place, sqlite_rows, sqlite_schema
-from proxy.stores.admit import MARK_BYTES, admit, clash, taken
+from proxy.stores.admit import MARK_BYTES, RECENT, admit, clash, taken
 from proxy.stores.sqlite_file import ADVICE, connect, identity, told, transaction
 from proxy.stores.sqlite_rows import Senseless
 from proxy.stores.sqlite_schema import Newer
@@ -122,7 +123,8 @@ class SqliteStore:
     def commit(self, change: Change) -> int:
         with self._transaction("BEGIN IMMEDIATE") as db:
             there = self._tokens("WHERE name = ? ORDER BY seq", change.name)
-            admit(change, there, sqlite_rows.rotations_of(db, change.name))
+            recent = partial(sqlite_rows.recent_rotations, db, RECENT)
+            admit(change, there, sqlite_rows.rotations_of(db, change.name), recent)
             if change.entry is not None:
                 self._write(db, change)
             generation = _generation(db)

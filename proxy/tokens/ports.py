@@ -55,11 +55,13 @@ class Entry:
     """What a change writes into the journal: a rotation as it is from now on, and receipts that came in.
 
     `expect` is the rotation as the rule saw it, its lease included: who lost the lease writes nothing any more.
+    `keeps_apart`: it may not begin within a minute of another name's (`schedule.find_too_near`).
     """
 
     expect: Rotation | None
     put: Rotation
     receipts: tuple[Receipt, ...] = ()
+    keeps_apart: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,11 +85,12 @@ def due(story: Story, period: Period, now: float) -> Due | None:
 def choose(dues: Iterable[Due], recent: Sequence[Rotation], now: float) -> Due | None:
     """Which rotation may begin now: the one that has waited longest, if nobody else's began in the last minute."""
     waiting = sorted((one for one in dues if one.at <= now), key=lambda one: one.at)
-    return next((one for one in waiting if _is_alone(one.name, recent, now)), None)
+    return next((one for one in waiting if find_too_near(one.name, recent, now) is None), None)
 
 
-def _is_alone(name: str, recent: Sequence[Rotation], now: float) -> bool:
-    return not any(one.name != name and 0 <= now - one.started_at < APART_S for one in recent)
+def find_too_near(name: str, recent: Iterable[Rotation], now: float) -> Rotation | None:
+    """Another name's rotation that began less than a minute ago: one of `name` has to wait."""
+    return next((one for one in recent if one.name != name and 0 <= now - one.started_at < APART_S), None)
 
 
 def _ended_by_hand_at(rotations: Sequence[Rotation]) -> float:

@@ -10,7 +10,7 @@ import pytest
 from proxy.desk.ending import roll_back
 from proxy.desk.keeper import Keeper
 from proxy.desk.rotating import Outlets, create, rotate
-from proxy.desk.schedule import look_ahead, plan_due, rotate_due
+from proxy.desk.schedule import do, look_ahead, next_work, plan_due, rotate_due
 from proxy.desk.status import status
 from proxy.gate.snapshot import TokenRules
 from proxy.tokens.lifecycle import MAX_PREVIOUS
@@ -226,6 +226,27 @@ def test_status_tells_when_a_name_is_due(office):
     assert status(office.desk(), "c").facts["due"] is None, "nothing receives its token"
     office.now += 31 * DAY
     assert "a: the next rotation is due since 2023-12-14T22:13:20Z" in status(office.desk(), "a").notes
+
+
+@pytest.mark.parametrize("who", ["a", "b"])
+def test_what_another_process_began_between_the_look_and_the_act_is_not_begun_as_well(office, who):
+    """The same name must not be rotated twice, nor two within a minute."""
+    office.now += 31 * DAY
+    desk = office.desk()
+    work = next_work(desk, look_ahead(desk))
+    assert work.name == "a"
+    rotate(office.desk(), who)
+    before = office.counts()
+    refusal = do(desk, work)
+    assert ("not due any more" if who == "a" else "began less than a minute ago") in refusal.text
+    assert office.counts() == before
+    assert not any(one.is_open for one in office.store.recent_rotations(9))
+
+
+def test_with_all_nobody_waits_for_the_minute(office):
+    office.now += 31 * DAY
+    assert rotate_due(office.desk(), all_at_once=True).facts["waiting"] == []
+    assert office.counts() == {"a": 2, "b": 2, "c": 1}
 
 
 def test_overdue_is_seen(office):

@@ -12,7 +12,8 @@ from proxy.stores.memory import MemoryStore
 from proxy.stores.sqlite import open_store
 from proxy.tokens import lifecycle
 from proxy.tokens.book import TokenBook
-from proxy.tokens.ports import Change, Conflict
+from proxy.tokens.ports import Change, Conflict, Entry
+from proxy.tokens.rotation import Rotation
 from proxy.tokens.token import Token, TokenKind
 from tests.tokens.play import after, committed, create, randomness, rotate
 
@@ -44,6 +45,27 @@ def test_a_new_store_is_empty(store):
     assert store.changes_since(0).tokens == ()
     assert store.changes_since(0).generation == 0
     assert (store.named("prom"), list(store.names()), store.find(b"\0" * 32)) == ((), [], None)
+
+
+def test_a_rotation_that_keeps_apart_begins_in_no_minute_in_which_another_name_began(opened):
+    store = opened()
+    for number, name in enumerate(("a", "b", "c")):
+        committed(store, name, now=float(number))
+
+    def begin(name, now, *, keeps_apart=True):
+        rotation = Rotation(f"{name}-{now}", name, store.named(name)[0].id, now, 60.0, current_at=now)
+        entry = Entry(None, rotation, keeps_apart=keeps_apart)
+        opened().commit(Change(name, store.named(name), (), entry))
+
+    begin("a", 1000.0)
+    with pytest.raises(Conflict, match="a rotation of a began less than a minute ago; b waits"):
+        begin("b", 1059.9)
+    assert store.story("b").rotations == ()
+    begin("a", 1059.9)
+    begin("c", 1060.0, keeps_apart=False)
+    with pytest.raises(Conflict):
+        begin("b", 1119.9)
+    begin("b", 1120.0)
 
 
 def test_a_store_says_when_it_was_made_for_good(opened):
