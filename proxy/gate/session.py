@@ -68,12 +68,15 @@ class SessionStore(Protocol):
     def find(self, digest: bytes) -> SessionRecord | None: ...
 
     def put(self, record: SessionRecord) -> None:
-        """Keep it, in the place of one of the same digest."""
+        """Keep it, in the place of one of the same digest. One that has ended stays away."""
 
     def touch(self, seen: Mapping[bytes, float]) -> None:
         """When each was seen last; of one that has ended nothing is kept."""
 
     def end(self, digests: Iterable[bytes]) -> None: ...
+
+    def ended(self) -> list[bytes]:
+        """Those that `end` was told of, here or by another process, and that this did not tell before."""
 
     def find_by(self, login: str, subject: str, provider_session: str) -> list[bytes]:
         """The digests of a provider's sessions with this subject and this session of its own; empty: any."""

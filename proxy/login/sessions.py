@@ -12,10 +12,9 @@ import contextlib
 import logging
 import secrets
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from time import monotonic
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
 from proxy.gate.ask import ABSENT, BUSY, FOUND, REFUSED, UNREACHABLE, UNREADABLE
 from proxy.gate.people import People
@@ -23,6 +22,7 @@ from proxy.gate.session import MAX_KNOWN, Session, SessionRecord, user_terms
 from proxy.login.flights import Flights, Missed
 from proxy.login.people import Person, Refused
 from proxy.login.provider import ProviderError
+from proxy.login.store_thread import StoreThread
 from proxy.tokens.ports import StoreError
 from proxy.tokens.secret import digest as digest_of
 
@@ -35,15 +35,15 @@ if TYPE_CHECKING:
     from proxy.login.people import LoggedOut, PeopleProvider
     from proxy.login.seal import Seal
 
-T = TypeVar("T")
 _log = logging.getLogger("promgate.sessions")
 
 #: How often last sights are written, and how old one must be to be worth it.
 LOOK_S: Final = 10.0
+#: How often the store is asked who was logged out elsewhere, by another server on the same file.
+FOLLOW_S: Final = 1.0
 _COARSE_S: Final = 60.0
 _SWEEP_EACH_S: Final = 600.0
 #: A disk or a provider that takes longer has failed, for whoever waits.
-_STORE_TIMEOUT_S: Final = 3.0
 _MAX_WAIT_S: Final = 10.0
 _MAX_FLIGHTS: Final = 256
 #: After a failure nobody waits for another one: for this long the answer is known.
@@ -69,13 +69,11 @@ class SessionKeeper:
         at: Callable[[], float] = monotonic,
     ) -> None:
         self._memory, self._known = memory, memory.sessions
-        self._open_store, self._seal = open_store, seal
+        self._disk, self._seal = StoreThread(open_store), seal
         self._clock, self._at = clock, at
         self._people: People | None = None
         self._snapshot: Snapshot | None = None
         self._providers: Mapping[str, PeopleProvider] = {}
-        self._store: SessionStore | None = None
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="sessions")
         self._flights: Flights[str] = Flights(_MAX_FLIGHTS)
         self._paused: dict[str, float] = {}
         #: Ended here. Those with True are not out of the store yet.
@@ -83,7 +81,6 @@ class SessionKeeper:
         #: Renewed, and not in the store yet.
         self._unwritten: dict[bytes, SessionRecord] = {}
         self._swept_at = at()
-        self.trouble: StoreError | None = None
         #: Of logins, by the name of the provider and what came of them: ok, refused or failed.
         self.counts: Counter[tuple[str, str]] = Counter()
         self.on_ended: Callable[[frozenset[str]], None] = lambda _: None
@@ -97,7 +94,7 @@ class SessionKeeper:
     async def start(self) -> None:
         """Know those again that were seen last. A store that cannot be opened is logged, and tried again."""
         try:
-            records = await self._in_store(lambda store: store.load(MAX_KNOWN))
+            records = await self._disk.ask(lambda store: store.load(MAX_KNOWN))
         except StoreError:
             return
         for record in reversed(records):  # the first to make room for others is the one that was seen first
@@ -105,10 +102,22 @@ class SessionKeeper:
         self._drop_dead()
 
     async def run(self) -> None:
+        looked_at = self._at()
         while True:
-            await asyncio.sleep(LOOK_S)
-            self._drop_dead()
-            await self._write_soon()
+            await asyncio.sleep(FOLLOW_S if self.trouble is None else LOOK_S)
+            await self.follow()
+            if self._at() >= looked_at + LOOK_S:
+                looked_at = self._at()
+                self._drop_dead()
+                await self._write_soon()
+
+    async def follow(self) -> None:
+        """Let go of those that another server on the same store has ended."""
+        if not len(self._known):
+            return
+        with contextlib.suppress(StoreError):
+            ended = await self._disk.ask(lambda store: store.ended())
+            self._forget([digest for digest in ended if self._known.find(digest)], is_written=True)
 
     async def flush(self) -> None:
         """Write what waits to be written. Raises StoreError."""
@@ -131,7 +140,7 @@ class SessionKeeper:
                 now, limits = self._clock(), self._snapshot.session_times
                 store.sweep(now - limits.absolute_s, now - limits.idle_s - _COARSE_S)
 
-        await self._in_store(write)
+        await self._disk.ask(write)
         for record in renewed:
             if self._unwritten.get(record.session.digest) is record:
                 del self._unwritten[record.session.digest]
@@ -148,9 +157,7 @@ class SessionKeeper:
             one.kept_at = min(one.kept_at, one.seen_at - _COARSE_S)
         with contextlib.suppress(StoreError):
             await self.flush()
-        if self._store is not None and self.trouble is None:
-            self._thread.submit(self._store.close)
-        self._thread.shutdown(wait=self.trouble is None)
+        self._disk.close()
 
     # logging in and out
 
@@ -172,7 +179,7 @@ class SessionKeeper:
         secret = secrets.token_urlsafe(32)
         session = replace(session, digest=digest_of(secret.encode()))
         record = SessionRecord(session, self._clock(), sealed)
-        await self._in_store(lambda store: store.put(record))
+        await self._disk.ask(lambda store: store.put(record))
         self._known.put(session, record.seen_at)
         if before:
             await self.end(before)
@@ -184,7 +191,7 @@ class SessionKeeper:
         self._forget([key])
         person = None
         with contextlib.suppress(StoreError):
-            record = await self._in_store(lambda store: store.find(key))
+            record = await self._disk.ask(lambda store: store.find(key))
             person = None if record is None or not record.session.login else self._person_of(record)
         await self._write_soon()
         return person
@@ -194,7 +201,7 @@ class SessionKeeper:
         subject, session = out.subject, out.provider_session
         known = [one.session.digest for one in self._known if one.session.is_of(login, subject, session)]
         await self._end(known)
-        kept = await self._in_store(lambda store: store.find_by(login, subject, session))
+        kept = await self._disk.ask(lambda store: store.find_by(login, subject, session))
         await self._end(kept)
         return len({*known, *kept})
 
@@ -202,12 +209,12 @@ class SessionKeeper:
         self._forget(list(digests))
         await self._write_soon()
 
-    def _forget(self, digests: list[bytes]) -> None:
+    def _forget(self, digests: list[bytes], *, is_written: bool = False) -> None:
         """Nothing passes by them from here on, and nothing of theirs stays open."""
         for digest in digests:
             self._known.forget(digest)
             self._unwritten.pop(digest, None)
-            self._ended[digest] = True
+            self._ended[digest] = not is_written
         for digest in list(self._ended)[: max(0, len(self._ended) - _MAX_ENDED)]:
             del self._ended[digest]
         if digests:
@@ -243,7 +250,7 @@ class SessionKeeper:
 
     async def _find(self, digest: bytes) -> str:
         try:
-            record = await self._in_store(lambda store: store.find(digest))
+            record = await self._disk.ask(lambda store: store.find(digest))
         except StoreError:
             return UNREADABLE
         if record is None or digest in self._ended:
@@ -261,9 +268,12 @@ class SessionKeeper:
         if self._at() < self._paused.get(session.login, 0.0):
             return UNREACHABLE
         try:
-            record = self._unwritten.get(digest) or await self._in_store(lambda store: store.find(digest))
+            record = self._unwritten.get(digest) or await self._disk.ask(lambda store: store.find(digest))
         except StoreError:
             return UNREACHABLE
+        if record is not None and self._clock() < record.session.fresh_until:
+            self._known.put(record.session, live.seen_at)  # another server has asked meanwhile
+            return FOUND
         provider = self._providers.get(session.login)
         person = None if record is None else self._person_of(record)
         if provider is None or person is None:
@@ -300,6 +310,11 @@ class SessionKeeper:
         return FOUND
 
     @property
+    def trouble(self) -> StoreError | None:
+        """Why the store cannot be used just now."""
+        return self._disk.trouble
+
+    @property
     def alive(self) -> int:
         """How many memory holds."""
         return len(self._known)
@@ -324,43 +339,6 @@ class SessionKeeper:
             s.login, s.name, s.subject, s.granted, s.provider_session, opened["refresh_token"], opened["id_token"],
             s.fresh_until,
         )  # fmt: skip
-
-    async def _in_store(self, work: Callable[[SessionStore], T]) -> T:
-        """Off the loop, one after another, in a store that is opened anew after it failed."""
-
-        def run() -> T:
-            if self._store is None:
-                self._store = self._open_store()
-            return work(self._store)
-
-        try:
-            async with asyncio.timeout(_STORE_TIMEOUT_S):
-                done = await asyncio.get_running_loop().run_in_executor(self._thread, run)
-        except TimeoutError:
-            error = StoreError(f"the store of sessions did not answer within {_STORE_TIMEOUT_S:.0f} s")
-            self._note(error)
-            raise error from None
-        except StoreError as error:
-            self._note(error)
-            self._thread.submit(self._let_go)
-            raise
-        self._note(None)
-        return done
-
-    def _let_go(self) -> None:
-        """Open it anew the next time: it may be another file then."""
-        store, self._store = self._store, None
-        if store is not None:
-            with contextlib.suppress(StoreError):
-                store.close()
-
-    def _note(self, trouble: StoreError | None) -> None:
-        """One line when it is lost, one when it is back."""
-        if trouble is not None and self.trouble is None:
-            _log.error("%s; sessions that are known go on, nobody can log in", trouble)
-        elif trouble is None and self.trouble is not None:
-            _log.info("the store of sessions works again")
-        self.trouble = trouble
 
 
 def _told(answer: str | Missed, unknown: str) -> str:

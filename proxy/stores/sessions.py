@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 #: Whoever logs in has shown a password or was let in by a provider; even so there is an end to it.
 MAX_IN_ALL = 100_000
+#: Of those that have ended, as many are known: a server that did not ask for so long was not there.
+_MAX_ENDED = 20_000
 
 _COLUMNS = (
     "digest, name, login, terms, began_at, granted, subject, provider_session, fresh_until, seen_at, sealed"
@@ -45,8 +47,16 @@ _FORMAT = Format(
     schema=_SCHEMA,
     advice="move it away: people log in again",
 )
+#: Not in the files of the first promgate.
+_ADDED = (
+    "CREATE TABLE IF NOT EXISTS ended (number INTEGER PRIMARY KEY AUTOINCREMENT, digest BLOB NOT NULL UNIQUE)",
+)
 _SELECT = f"SELECT {_COLUMNS} FROM session"  # noqa: S608 - constants
-_PUT = f"INSERT OR REPLACE INTO session ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608 - constants
+_PUT = (
+    f"INSERT OR REPLACE INTO session ({_COLUMNS}) SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ? "  # noqa: S608 - constants
+    "WHERE NOT EXISTS (SELECT 1 FROM ended WHERE digest = ?)"
+)
+_FORGET_ENDED = "DELETE FROM ended WHERE number <= (SELECT max(number) FROM ended) - ?"
 _DROP_OLDEST = (
     "DELETE FROM session WHERE digest IN (SELECT digest FROM session ORDER BY seen_at DESC LIMIT -1 OFFSET ?)"
 )
@@ -64,6 +74,14 @@ class SessionFile:
         """Begin one if there is none. StoreError: it cannot be opened, or is something else."""
         self._file = SideFile(path, _FORMAT)
         self.close = self._file.close
+        self._told = 0
+        try:
+            with self._file.transaction("BEGIN IMMEDIATE") as db:
+                for statement in _ADDED:
+                    db.execute(statement)
+        except BaseException:
+            self.close()
+            raise
 
     def load(self, most: int) -> list[SessionRecord]:
         """Those that were seen last."""
@@ -77,14 +95,14 @@ class SessionFile:
         return None if row is None else self._record(row)
 
     def put(self, record: SessionRecord) -> None:
-        """Keep it, in the place of one of the same digest."""
+        """Keep it, in the place of one of the same digest. One that has ended stays away."""
         s = record.session
         row = (
             s.digest, s.name, s.login, s.terms, s.began_at, json.dumps(s.granted), s.subject, s.provider_session,
             s.fresh_until, record.seen_at, record.sealed,
         )  # fmt: skip
         with self._file.transaction("BEGIN IMMEDIATE") as db:
-            db.execute(_PUT, row)
+            db.execute(_PUT, (*row, s.digest))
 
     def touch(self, seen: Mapping[bytes, float]) -> None:
         """When each was seen last; of one that has ended nothing is kept."""
@@ -96,7 +114,18 @@ class SessionFile:
 
     def end(self, digests: Iterable[bytes]) -> None:
         with self._file.transaction("BEGIN IMMEDIATE") as db:
-            db.executemany("DELETE FROM session WHERE digest = ?", [(digest,) for digest in digests])
+            rows = [(digest,) for digest in digests]
+            db.executemany("DELETE FROM session WHERE digest = ?", rows)
+            db.executemany("INSERT OR IGNORE INTO ended (digest) VALUES (?)", rows)
+
+    def ended(self) -> list[bytes]:
+        """Those that `end` was told of, here or by another process, and that this did not tell before."""
+        with self._file.transaction("BEGIN") as db:
+            rows = db.execute("SELECT number, digest FROM ended WHERE number > ? ORDER BY number", (self._told,))
+            found = rows.fetchall()
+        if found:
+            self._told = found[-1][0]
+        return [digest for _, digest in found]
 
     def find_by(self, login: str, subject: str, provider_session: str) -> list[bytes]:
         """Digests of a provider's sessions with this subject and this session of its own; one of these may be empty."""
@@ -111,6 +140,7 @@ class SessionFile:
         with self._file.transaction("BEGIN IMMEDIATE") as db:
             db.execute("DELETE FROM session WHERE began_at < ? OR seen_at < ?", (began_before, seen_before))
             db.execute(_DROP_OLDEST, (MAX_IN_ALL,))
+            db.execute(_FORGET_ENDED, (_MAX_ENDED,))
 
     def _record(self, row: tuple[Any, ...]) -> SessionRecord:
         digest, name, login, terms, began_at, granted, subject, provider_session, fresh_until, seen_at, sealed = row
@@ -127,6 +157,7 @@ class SessionsInMemory:
 
     def __init__(self) -> None:
         self._kept: dict[bytes, SessionRecord] = {}
+        self._ended: dict[bytes, bool] = {}  # whether `ended` has told it
 
     def load(self, most: int) -> list[SessionRecord]:
         return sorted(self._kept.values(), key=lambda record: -record.seen_at)[:most]
@@ -135,7 +166,8 @@ class SessionsInMemory:
         return self._kept.get(digest)
 
     def put(self, record: SessionRecord) -> None:
-        self._kept[record.session.digest] = record
+        if record.session.digest not in self._ended:
+            self._kept[record.session.digest] = record
 
     def touch(self, seen: Mapping[bytes, float]) -> None:
         for digest, at in seen.items():
@@ -146,6 +178,12 @@ class SessionsInMemory:
     def end(self, digests: Iterable[bytes]) -> None:
         for digest in digests:
             self._kept.pop(digest, None)
+            self._ended.setdefault(digest, False)
+
+    def ended(self) -> list[bytes]:
+        fresh = [digest for digest, is_told in self._ended.items() if not is_told]
+        self._ended.update(dict.fromkeys(fresh, True))
+        return fresh
 
     def find_by(self, login: str, subject: str, provider_session: str) -> list[bytes]:
         kept = self._kept.items()
@@ -159,6 +197,8 @@ class SessionsInMemory:
         ]
         alive.sort(key=lambda record: -record.seen_at)
         self._kept = {record.session.digest: record for record in alive[:MAX_IN_ALL]}
+        for digest in list(self._ended)[: max(0, len(self._ended) - _MAX_ENDED)]:
+            del self._ended[digest]
 
     def close(self) -> None:
         """Nothing is open."""

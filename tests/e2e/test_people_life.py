@@ -10,7 +10,6 @@ import ssl
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
@@ -19,14 +18,12 @@ import yaml
 from tests.kit.browser import tab
 from tests.kit.fetch import fetch
 from tests.kit.http_server import HttpServer, Reply, Request
-from tests.kit.people_site import COOKIE, FORM, Person, people_site
+from tests.kit.people_site import COOKIE, FORM, Person, Site, people_site
 from tests.kit.process import free_port
+from tests.kit.promgate import Promgate
 from tests.kit.silent_upstream import HANDSHAKE, silent_upstream
 from tests.kit.styled import styled_prometheus
 from tests.kit.wait import wait_for
-
-if TYPE_CHECKING:
-    from tests.kit.people_site import Site
 
 pytestmark = pytest.mark.real
 
@@ -92,6 +89,34 @@ def test_a_store_that_cannot_be_read_costs_no_session(tmp_path: Path) -> None:
         away.rename(store)
         wait_for(lambda: other.open("/app/x").status == 302, "the store to work again")
         assert _is_in(person)
+
+
+def test_two_servers_share_sessions_and_a_logout_at_one_ends_them_at_the_other(tmp_path: Path) -> None:
+    with people_site(tmp_path) as site:
+        config = yaml.safe_load(site.promgate.config_file.read_text())
+        there = site.promgate.config_file.parent
+        config["tokens"]["store"] = f"sqlite:///{there / 'promgate.db'}"
+        config["htpasswd_file"] = str(there / "users")
+        config["oauth2"]["client_secret_file"] = str(there / "client.secret")
+        for own in ("version", "listen", "tls_server_config", "access_log"):
+            del config[own]
+        with Promgate(tmp_path / "second", config) as second:
+            person, ann = Person(site), Person(site)
+            there_too, ann_too = (Person(Site(second, site.provider, site.seen)) for _ in range(2))
+            person.log_in("x.carol")
+            ann.submit("/-/login", user="ann", password="ann", rd="/app/x")
+            there_too.cookies, ann_too.cookies = person.cookies, ann.cookies
+            assert _is_in(there_too)
+            assert _is_in(ann_too)
+            kept = dict(person.cookies)
+            person.submit("/-/logout")
+            there_too.cookies = kept
+            wait_for(lambda: not _is_in(there_too), "the logout to be known there", timeout_s=20)
+            assert _is_in(ann_too)
+            kept = dict(ann_too.cookies)
+            ann_too.submit("/-/logout")
+            ann.cookies = kept
+            wait_for(lambda: not _is_in(ann), "the logout to be known here", timeout_s=20)
 
 
 def test_o13_a_refresh_is_one_however_many_ask_and_a_provider_s_no_is_a_logout(tmp_path: Path) -> None:

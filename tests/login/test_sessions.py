@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter
 from dataclasses import replace
 
@@ -294,6 +295,70 @@ async def test_o13_a_refresh_brings_nobody_back_who_logged_out_meanwhile(on):
     assert await asking == REFUSED
     assert on.live(secret) is None
     assert await on.keeper.find(key) == ABSENT
+
+
+@contextlib.asynccontextmanager
+async def another(on):
+    """Another server on the same file: its keeper, and what it has in memory."""
+    first, memory = on.keeper, on.memory
+    second, theirs = await on.start(), on.memory.sessions
+    on.keeper, on.memory = first, memory
+    try:
+        yield second, theirs
+    finally:
+        await second.aclose()
+
+
+@play
+async def test_o14_a_logout_at_one_server_ends_it_at_the_other(on):
+    secret = await on.keeper.begin(CAROL)
+    stays = await on.keeper.begin(CAROL)
+    key = digest(secret.encode())
+    async with another(on) as (second, theirs):
+        assert theirs.find(key) is not None
+        await on.keeper.end(key.hex())
+        heard = asyncio.get_running_loop().create_future()
+        second.on_ended = heard.set_result
+        running = asyncio.create_task(second.run())
+        async with asyncio.timeout(60):
+            assert await heard == {key.hex()}, "and what it holds open there"
+        running.cancel()
+        assert theirs.find(key) is None
+        assert await second.find(key) == ABSENT
+        assert await second.refresh(key) == REFUSED
+        assert theirs.find(digest(stays.encode())) is not None
+        await second.flush()
+    assert await on.keeper.find(key) == ABSENT
+
+
+@play
+async def test_what_is_begun_at_one_server_is_good_at_the_other_and_refreshed_by_one_of_them(on):
+    async with another(on) as (second, theirs):
+        secret = await on.keeper.begin(CAROL)
+        key = digest(secret.encode())
+        assert await second.find(key) == FOUND
+        on.later(300)
+        assert [await on.keeper.refresh(key), await second.refresh(key)] == [FOUND, FOUND]
+        assert on.provider.asked == ["refresh-1"], "a second use of its token would look like a theft"
+        assert theirs.find(key).session == on.live(secret).session
+
+
+@play
+async def test_o13_a_refresh_at_one_server_brings_nobody_back_who_logged_out_at_the_other(on):
+    secret = await on.keeper.begin(CAROL)
+    key = digest(secret.encode())
+    async with another(on) as (second, _):
+        on.later(300)
+        on.provider.hold.clear()
+        asking = asyncio.ensure_future(second.refresh(key))
+        await on.provider.was_asked.wait()
+        await on.keeper.end(key.hex())
+        on.provider.hold.set()
+        await asking
+        await second.follow()
+        assert await second.find(key) == ABSENT
+    await on.restart()
+    assert on.live(secret) is None
 
 
 @play

@@ -147,3 +147,52 @@ def test_what_is_damaged_within_is_an_error(path):
     with pytest.raises(StoreError, match="damaged"):
         store.load(10)
     store.close()
+
+
+def test_what_has_ended_is_told_once_and_does_not_come_back(store):
+    for number in (1, 2, 3):
+        store.put(record(number))
+    digests = [record(number).session.digest for number in (1, 2, 3)]
+    assert store.ended() == []
+    store.end(digests[:1])
+    store.end([*digests[:1], bytes(32)])
+    assert store.ended() == [digests[0], bytes(32)]
+    assert store.ended() == []
+    store.put(record(1))
+    assert store.find(digests[0]) is None
+    store.end(digests[1:2])
+    assert store.ended() == digests[1:2]
+    assert store.find(digests[2]) is not None
+
+
+def test_two_on_one_file_tell_each_other(path):
+    with_one, other = SessionFile(path), SessionFile(path)
+    with_one.put(record(1))
+    digest = record(1).session.digest
+    assert other.find(digest) == record(1)
+    other.end([digest])
+    assert with_one.ended() == other.ended() == [digest]
+    other.put(record(1))
+    assert with_one.find(digest) is None
+    with_one.close()
+    other.close()
+
+
+def test_those_that_ended_are_bounded(store, monkeypatch):
+    monkeypatch.setattr(sessions, "_MAX_ENDED", 2)
+    store.end([bytes([number]) * 32 for number in range(5)])
+    store.sweep(0.0, 0.0)
+    assert [digest[0] for digest in store.ended()] == [3, 4]
+
+
+def test_a_file_of_before_learns_what_has_ended(path):
+    made = SessionFile(path)
+    made.put(record(1))
+    made.close()
+    with sqlite3.connect(path) as db:
+        db.execute("DROP TABLE ended")
+    db.close()
+    again = SessionFile(path)
+    again.end([record(1).session.digest])
+    assert again.ended() == [record(1).session.digest]
+    again.close()
