@@ -115,7 +115,7 @@ def build_renew(config: Config) -> tuple[Route, ...]:
 
 def build_login(config: Config) -> tuple[Route, ...]:
     """Where people log in and out. Anybody may come there, and each address only so often."""
-    if not config.oauth2:
+    if not config.has_sessions:
         return ()
     prefix = config.control_prefix.rstrip("/")
     named = () if config.console is None else config.console.hosts
@@ -141,7 +141,7 @@ def build_login(config: Config) -> tuple[Route, ...]:
 
 def build_sessions(config: Config) -> SessionRules | None:
     """How a session is known, and where its browser logs in; None where nobody can."""
-    if not config.oauth2:
+    if not config.has_sessions:
         return None
     origin = config.external_url or ""
     cookie = SECURE_SESSION if origin.startswith("https://") else PLAIN_SESSION
@@ -205,7 +205,7 @@ def _configured_ways(config: Config) -> Iterable[str]:
     tls = config.tls_server_config
     if tls is not None and tls.client_auth_type != "NoClientCert":
         yield "client_cert"
-    if config.oauth2 and (config.console is None or config.console.listen is None):
+    if config.has_sessions and (config.console is None or config.console.listen is None):
         yield "oauth2"
 
 

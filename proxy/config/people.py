@@ -157,19 +157,23 @@ def build_people(
             files.check_authorities(base / written.ca_file, f"{written.at}.ca_file", report)
     _check_audiences(config, report)
     prefixes = prefixes_of(config.oauth2)
+    refresh_s = SessionTimes().refresh_s if config.sessions is None else config.sessions.refresh
     return tuple(
-        _build(written, prefixes[written.provider][written.known_as], keys, config.sessions.refresh, base)
+        _build(written, prefixes[written.provider][written.known_as], keys, refresh_s, base)
         for written in config.oauth2
     )
 
 
 def build_session_times(config: Config, report: Report) -> SessionTimes:
     written = config.sessions
+    if written is None:
+        return SessionTimes()
     times = SessionTimes(written.absolute, written.idle, written.refresh)
     if not report.is_sound("sessions"):
         return times
-    if not config.oauth2 and report.was_read("oauth2") and "sessions" in report.lines:
-        report.warning("sessions", "without effect: people have sessions with oauth2 alone")
+    is_used = config.console is not None or any("oauth2" in route.auth for route in config.routes)
+    if not config.oauth2 and not is_used and report.is_sound("oauth2", "routes", "console"):
+        report.warning("sessions", "no route takes them: write auth: [basic, oauth2] where people open pages")
     if written.idle > written.absolute:
         report.warning("sessions.idle", f"without effect: a session ends after {format_duration(written.absolute)}")
     if written.absolute > _LONG_SESSION_S:
@@ -254,13 +258,15 @@ def _check_unique(config: Config, report: Report) -> None:
 
 
 def _check_external_url(config: Config, report: Report) -> None:
-    if not config.oauth2 or not report.is_sound("external_url"):
+    if not config.has_sessions or not report.is_sound("external_url"):
         return
     url = config.external_url
-    if url is None:
+    if url is None and config.oauth2:
         report.problem("oauth2", "needs external_url: where do providers send people back to?")
+    elif url is None:
+        report.problem("sessions", "needs external_url: where do people log in?")
     elif not url.startswith("https://") and not is_loopback((urlsplit(url).hostname or "").strip("[]")):
-        report.problem("external_url", "oauth2 sends people there with what lets them in, so it must begin with https://")
+        report.problem("external_url", "people come there with what lets them in, so it must begin with https://")
 
 
 def _check_kind(written: Oauth2, report: Report) -> None:

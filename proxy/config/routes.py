@@ -185,8 +185,13 @@ def _check_ways(written: RouteOf, config: Config, report: Report) -> None:
 
 def _check_people(written: RouteOf, config: Config, report: Report) -> None:
     at = f"{written.at}.auth"
-    if not config.oauth2 and report.was_read("oauth2"):
-        report.problem(at, "oauth2 needs a provider under oauth2: where are people to log in?")
+    if not config.has_sessions and report.was_read("oauth2"):
+        report.problem(
+            at,
+            "oauth2 needs a provider under oauth2, or sessions for those with a password: where are people to log in?",
+        )
+    elif not config.oauth2 and "basic" not in written.auth and report.was_read("oauth2"):
+        report.problem(at, "without a provider under oauth2 people log in with a password: add basic")
     elif written.host and config.external_url and report.is_sound("external_url", f"{written.at}.host"):
         there = (urlsplit(config.external_url).hostname or "").encode()
         if there not in written.host:

@@ -192,6 +192,11 @@ class ReloadOf(Section):
 class Config(Section):
     """The whole file."""
 
+    @property
+    def has_sessions(self) -> bool:
+        """Whether somebody can have one: where a provider, or a form for passwords, lets them in."""
+        return bool(self.oauth2) or self.sessions is not None
+
     version: str = option(choice("1"), "1", "Version of this format.")
     listen: tuple[Address, ...] = option(
         ListOf(ADDRESS, or_one=True),
@@ -261,7 +266,12 @@ class Config(Section):
     oauth2: tuple[Oauth2, ...] = option(
         ListOf(Table(Oauth2), or_one=True), [], "Providers by which people log in; needs `external_url`."
     )
-    sessions: Sessions = option(Table(Sessions), {}, "How long they stay logged in.")
+    sessions: Sessions | None = option(
+        Table(Sessions),
+        None,
+        "How long they stay logged in. Written out (as `{}` at least) without `oauth2`, users with a password have "
+        "sessions and a login page, on routes whose `auth` lists `basic` and `oauth2`; it needs `external_url`.",
+    )
     timeouts: TimeoutsOf = option(Table(TimeoutsOf), {}, "Deadlines.")
     limits: Limits = option(Table(Limits), {}, "Bounds.")
     access_log: AccessLogOf = option(Table(AccessLogOf), {}, "The access log.")

@@ -60,3 +60,14 @@ def test_the_console_takes_sessions_where_its_own_pages_lead_to_it(tmp_path):
     assert Way.OAUTH2 in own(loaded(tmp_path, f"{text}console: {{}}\n"))["promgate:console"].ways
     beside = loaded(tmp_path, f"{text}console: {{listen: '127.0.0.1:9110'}}\n").console
     assert not [route for route in beside if Way.OAUTH2 in route.ways]
+
+
+def test_those_with_a_password_have_sessions_where_they_are_written(tmp_path):
+    people = "{name: people, path: /people, upstream: 'http://127.0.0.1:9090', auth: [basic, oauth2], allow: viewer}"
+    text = REST.replace("routes: [", f"roles: {{viewer: 'basic:ann'}}\nroutes: [{people}, ")
+    snapshot = loaded(tmp_path, f"{text}sessions: {{idle: 5m}}\nexternal_url: https://noc.example\nconsole: {{}}\n")
+    assert snapshot.sessions == SessionRules(b"__Host-promgate", "https://noc.example/-/login")
+    assert (snapshot.people, snapshot.session_times.idle_s) == ((), 300.0)
+    routes = own(snapshot)
+    assert {"promgate:login", "promgate:logout"} < routes.keys()
+    assert Way.OAUTH2 in routes["promgate:console"].ways
