@@ -106,9 +106,7 @@ class App:
             stack.callback(passwords.close)
             stack.callback(self._jwts.close)
             stack.push_async_callback(self._introspector.aclose)
-            people = await self._open_people(stack, snapshot)
-            sessions = None if people is None else people.keeper
-            finder = AnswerFinder(followed and followed.watch, passwords, self._jwts, self._introspector, sessions)
+            finder = AnswerFinder(followed and followed.watch, passwords, self._jwts, self._introspector)
             relay = RelayContext(Gate(snapshot, self._memory), finder, observers.add, Budget(*room_for_sockets()))
             relay.clock = self._clock
             self._counts.know(route.name for route in snapshot.routes)
@@ -116,12 +114,10 @@ class App:
             relay.trust = settings.tls and settings.tls.trust
             listeners = Listeners(relay, certificate and certificate[1])
             reach = Reach(lambda: self._checked(relay))
-            parts = Parts(relay, listeners, log, observers, certificate and certificate[0], reach, ledger, people)
+            parts = Parts(relay, listeners, log, observers, certificate and certificate[0], reach, ledger, finder)
             if followed is not None:
                 followed.watch.on_revoked = partial(parts.end_everywhere, end_revoked)
-            if people is not None:
-                people.keeper.on_ended = partial(parts.end_everywhere, end_sessions)
-                in_background(stack, people.keeper.run())
+            await self._open_people(stack, parts, snapshot)
             await self._open_telemetry(stack, parts)
             addresses = [(address.host, address.port) for address in settings.listen]
             await listeners.open(addresses, proxied=settings.proxy_protocol)
@@ -145,7 +141,7 @@ class App:
             in_background(stack, follow(lambda: [pool.files for pool in relay.pools.values() if pool.files]))
             in_background(stack, self._jwts.run())
             in_background(stack, self._ends.run())
-            prepare = partial(self._start_control, stack, parts)
+            prepare = partial(self._prepare, stack, parts)
             in_background(stack, self._reload.run(lambda fresh: self._reloaded(parts, fresh), prepare))
             gc.collect()
             gc.freeze()  # what lives from here to the end need not be looked at again
@@ -170,16 +166,26 @@ class App:
         draining = (each.drain(lambda: self._signals.hurry) for each in parts.every_listener)
         _log.info("stopped, %d connections cut", sum(await asyncio.gather(*draining)))
 
-    async def _open_people(self, stack: contextlib.AsyncExitStack, snapshot: Snapshot) -> People | None:
-        """Those who log in, where there is a way."""
-        if snapshot.sessions is None:
-            return None
+    async def _prepare(self, stack: contextlib.AsyncExitStack, parts: Parts, loaded: Loaded) -> None:
+        """Start what a reload is the first to need. It is there before `loaded` serves, so nobody gets a 502."""
+        first = await self._open_people(stack, parts, loaded.snapshot)
+        await self._start_control(stack, parts, loaded, anew=first)
+
+    async def _open_people(self, stack: contextlib.AsyncExitStack, parts: Parts, snapshot: Snapshot) -> bool:
+        """Those who log in, where there is a way and was none before; whether it is so."""
+        if snapshot.sessions is None or parts.people is not None:
+            return False
+        if parts.serving:
+            await asyncio.to_thread(import_module, "proxy.people")
         from proxy.people import People  # noqa: PLC0415 - not paid for where nobody logs in
 
         people = People(self._memory, self._loaded.settings.store, self._clock.now)
         stack.push_async_callback(people.aclose)
+        people.keeper.on_ended = partial(parts.end_everywhere, end_sessions)
         await people.start(snapshot)
-        return people
+        parts.people, parts.finder.sessions = people, people.keeper
+        in_background(stack, people.keeper.run())
+        return True
 
     async def _open_console(self, stack: contextlib.AsyncExitStack, parts: Parts) -> None:
         """The control plane, where a route leads to it: on the public listener, or behind a gate of its own."""
@@ -190,11 +196,13 @@ class App:
             parts.console = await open_beside(parts.listeners, gate, snapshot.console, [address], tls=True)
             _log.info("console on %s", address)
 
-    async def _start_control(self, stack: contextlib.AsyncExitStack, parts: Parts, loaded: Loaded) -> None:
-        """If `loaded` needs it and it does not run. It is there before a route leads to it, so nobody gets a 502."""
+    async def _start_control(
+        self, stack: contextlib.AsyncExitStack, parts: Parts, loaded: Loaded, *, anew: bool = False
+    ) -> None:
+        """If `loaded` needs it and it does not run; `anew`: also if it does, for it has no pages for people."""
         snapshot, internal = loaded.snapshot, parts.relay.internal
         is_needed = any(route.upstream == CONTROL and not route.inquires for route in snapshot.routes)
-        if internal.serve is not None or not (is_needed or snapshot.console):
+        if (internal.serve is not None and not anew) or not (is_needed or snapshot.console):
             return
         if parts.serving:  # half a second, in which a reload must not hold up requests
             await asyncio.to_thread(import_module, "proxy.console.control")
@@ -218,6 +226,8 @@ class App:
         plane = ControlPlane(windows)
         internal.serve = await plane.start()
         stack.push_async_callback(plane.stop)
+        if anew:
+            parts.leave_control()
 
     async def _follow_store(
         self, stack: contextlib.AsyncExitStack, ledger: Ledger | None, observers: Observers
@@ -320,8 +330,6 @@ class App:
         if parts.people is not None:
             parts.people.take(loaded.snapshot)
         kept = list(options_waiting(self._loaded, loaded))
-        if parts.people is None and loaded.snapshot.sessions is not None:
-            kept.append("oauth2")
         waits = f"; {', '.join(kept)}: not before a restart" if kept else ""
         for warning in loaded.warnings:
             _log.warning("%s", warning)

@@ -13,6 +13,7 @@ from proxy.background import begin
 from proxy.gate.decide import Gate
 from proxy.gate.forwarded import Proxies
 from proxy.gate.redirect import RedirectGate
+from proxy.gate.snapshot import CONTROL
 from proxy.observe.senders import Senders
 from proxy.relay.listener import SWEEP_S
 from proxy.stores.ledger import ledger_beside
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from proxy.pki.certificates import Certificates
     from proxy.pki.groups import ServerContext
     from proxy.relay.context import Decider, RelayContext, Upstreams
+    from proxy.relay.finder import AnswerFinder
     from proxy.relay.listener import Listeners
     from proxy.relay.reach import Reach
 
@@ -65,7 +67,8 @@ class Parts:
     certificate: Certificates | None
     reach: Reach
     ledger: Ledger | None
-    people: People | None
+    finder: AnswerFinder
+    people: People | None = None
     listening: bool = False
     serving: bool = False
     redirect: Listeners | None = None
@@ -76,6 +79,13 @@ class Parts:
         for each in (self.listeners, self.console):
             if each is not None:
                 each.use(context, trust_changed)
+
+    def leave_control(self) -> None:
+        """Keep no connection to the control plane of before; the reload that needs the next one connects anew."""
+        for each in self.every_listener:
+            pool = each.relay.pools.pop(CONTROL, None)
+            if pool is not None:
+                pool.retire()
 
     @property
     def every_listener(self) -> list[Listeners]:

@@ -18,7 +18,7 @@ import yaml
 from tests.kit.browser import tab
 from tests.kit.fetch import fetch
 from tests.kit.http_server import HttpServer, Reply, Request
-from tests.kit.people_site import COOKIE, FORM, Person, Site, people_site
+from tests.kit.people_site import COOKIE, FORM, Person, Site, asked_for, people_site
 from tests.kit.process import free_port
 from tests.kit.promgate import Promgate
 from tests.kit.silent_upstream import HANDSHAKE, silent_upstream
@@ -177,6 +177,59 @@ def test_what_a_reload_takes_away_has_ended(tmp_path: Path) -> None:
         assert not _is_in(person)
         assert _is_in(ann)
         assert b"/-/login/other" in person.open("/-/login").body
+
+
+@pytest.mark.parametrize("console", [None, {}], ids=["nothing", "console"])
+def test_a_reload_may_bring_the_first_way_to_log_in(tmp_path: Path, console: dict[str, str] | None) -> None:
+    """Also where promgate's own pages were there already, on connections that are kept."""
+    with people_site(tmp_path) as site:
+        whole = yaml.safe_load(site.promgate.config_file.read_text())
+        route = {**whole["routes"][0], "auth": ["basic"], "allow": "viewer"}
+        without = {"oauth2": None, "roles": {"viewer": ["basic:ann"]}, "routes": [route], "console": console}
+        site.promgate.stop()
+        site.promgate.config_file.write_text(
+            yaml.safe_dump({key: value for key, value in (whole | without).items() if value is not None})
+        )
+        site.promgate.start()
+        person = Person(site)
+        assert person.open("/app/x").status == 401
+        assert person.open("/-/login").status == 404
+        ann = {"Authorization": "Basic YW5uOmFubg=="}
+        if console is not None:
+            assert [person.ask("/-/console", headers=ann).status for _ in range(3)] == [200] * 3
+        _reload(site, **{key: whole[key] for key in ("oauth2", "roles", "routes")})
+        assert "restart" not in site.promgate.log
+        assert person.open("/app/x").status == 302
+        assert person.log_in("x.carol").status == 302
+        assert _is_in(person)
+        if console is not None:
+            assert person.open("/-/console").status == 200
+        person.submit("/-/logout")
+        assert not _is_in(person)
+
+
+def test_those_with_a_password_log_in_by_a_page_without_any_provider(tmp_path: Path) -> None:
+    """The form alone. A program gets a plain 401, and a route that takes no sessions still asks the browser's way."""
+    with people_site(tmp_path) as site:
+        whole = yaml.safe_load(site.promgate.config_file.read_text())
+        page = {**whole["routes"][0], "allow": "viewer"}
+        plain = {**page, "name": "plain", "path": "/plain", "auth": ["basic"]}
+        _reload(site, oauth2=None, sessions={}, roles={"viewer": ["basic:ann"]}, routes=[page, plain])
+        ann = Person(site)
+        sent = ann.open("/app/x")
+        assert (sent.status, asked_for(sent)) == (302, "/app/x")
+        form = ann.open(str(sent.headers["Location"]).removeprefix(site.base)).body
+        assert (b'name="password"' in form, b"Log in by" in form) == (True, False)
+        assert ann.submit("/-/login", user="ann", password="wrong").status == 401
+        back = ann.submit("/-/login", user="ann", password="ann", rd="/app/x")
+        assert (back.status, back.headers["Location"]) == (303, "/app/x")
+        assert _is_in(ann)
+        program = Person(site).ask("/app/x", headers={"Accept": "*/*"})
+        assert (program.status, program.body.count(b"\n")) == (401, 1)
+        refused = ann.open("/plain/x")
+        assert (refused.status, "Basic" in str(refused.headers["WWW-Authenticate"])) == (401, True)
+        ann.submit("/-/logout")
+        assert not _is_in(ann)
 
 
 def test_o14_the_provider_ends_a_session_by_itself(tmp_path: Path) -> None:
