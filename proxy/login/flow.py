@@ -89,11 +89,14 @@ async def deadline(name: str) -> AsyncIterator[None]:
 
 
 class Refreshes:
-    """One refresh for each token, however many sessions ask with it: a provider may take the second for a theft."""
+    """One refresh for each token, however many sessions ask with it: a provider may take the second for a theft.
 
-    def __init__(self, name: str) -> None:
+    No answer is kept for longer than it holds, `refresh_s`.
+    """
+
+    def __init__(self, name: str, refresh_s: float) -> None:
         self._name = name
-        self._flights: Flights[Person | Refused] = Flights(_MAX_REFRESHES, _KEEP_S)
+        self._flights: Flights[Person | Refused] = Flights(_MAX_REFRESHES, min(_KEEP_S, refresh_s))
 
     async def join(self, token: str, ask: Callable[[], Coroutine[None, None, Person | Refused]]) -> Person | Refused:
         """What `ask` answers, or answered a moment ago. Raises ProviderError."""

@@ -53,7 +53,7 @@ class GithubProvider:
         self._written = written
         self._endpoint = TokenEndpoint(written.client_id, written.client_secret, written.client_secret_file)
         self._states = Once(2 * LOGIN_TTL_S)
-        self._refreshes = Refreshes(self.name)
+        self._refreshes = Refreshes(self.name, written.refresh_s)
 
     async def begin(self, redirect_uri: str) -> Begun:
         memory = make_memory(self.name)

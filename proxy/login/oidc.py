@@ -52,7 +52,7 @@ class OidcProvider:
         self._endpoint = TokenEndpoint(written.client_id, written.client_secret, written.client_secret_file)
         self._signatures: Signatures | None = None
         self._states, self._logouts = Once(2 * LOGIN_TTL_S), Once(2 * LOGIN_TTL_S)
-        self._refreshes = Refreshes(self.name)
+        self._refreshes = Refreshes(self.name, written.refresh_s)
 
     async def begin(self, redirect_uri: str) -> Begun:
         async with deadline(self.name):

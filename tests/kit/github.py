@@ -13,6 +13,7 @@ import json
 import secrets
 from collections import Counter
 from dataclasses import dataclass, field
+from html import escape
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -42,7 +43,8 @@ class User:
 class Github(HttpServer):
     """`users` by their login. `page` is how many of a list come at once, whatever is asked for.
 
-    `authorize` is what the browser does: it answers where it is sent back to. `answers` overrides a path.
+    `authorize` is what the browser does: it answers where it is sent back to. For a real browser there is a page with a
+    button for each user, who is logged in by that, and agrees. `answers` overrides a path.
     """
 
     def __init__(self, *users: User, page: int = 2, tls: tuple[Path, Path] | None = None) -> None:
@@ -74,6 +76,8 @@ class Github(HttpServer):
         self.asked[where.path] += 1
         if where.path in self.answers:
             return self.answers[where.path]
+        if where.path == "/login/oauth/authorize" and request.method == "GET":
+            return self._ask_person(request.path)
         if where.path == "/login/oauth/access_token" and request.method == "POST":
             return self._give_token(request)
         if not request.headers["User-Agent"]:
@@ -82,6 +86,13 @@ class Github(HttpServer):
         if login not in self.users:
             return _told({"message": "Bad credentials"}, 401)
         return self._of_user(self.users[login], where.path.removeprefix(_PREFIX), where.query)
+
+    def _ask_person(self, path: str) -> Reply:
+        url, _, login = (self.base + path).partition("&as=")
+        if login:
+            return Reply(302, headers={"Location": self.authorize(url, login)})
+        links = (f'<a href="{escape(url)}&amp;as={name}">Authorize as {name}</a>' for name in self.users)
+        return Reply(200, f"<!doctype html><title>GitHub</title>{' '.join(links)}".encode(), "text/html")
 
     def _give_token(self, request: Request) -> Reply:
         form = dict(parse_qsl(request.body.decode()))

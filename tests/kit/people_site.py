@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from contextlib import contextmanager
 from http.cookies import SimpleCookie
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 from tests.kit.dev_login import DevBrowser
@@ -41,10 +41,20 @@ class Site(NamedTuple):
         return self.promgate.base
 
 
+class Served(Protocol):
+    """Where somebody goes: a promgate, whoever its provider is."""
+
+    @property
+    def promgate(self) -> Promgate: ...
+
+    @property
+    def base(self) -> str: ...
+
+
 class Person:
     """One browser: it keeps the cookies of promgate and, beside them, those of the provider."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: Served) -> None:
         self.site = site
         self.cookies: dict[str, str] = {}
         self.at_provider = DevBrowser()
