@@ -11,6 +11,7 @@ from time import monotonic
 from typing import TYPE_CHECKING
 
 from proxy.background import begin
+from proxy.login.flow import DEADLINE_S
 from proxy.login.provider_kinds import make_provider
 from proxy.login.seal import Seal, keys_beside
 from proxy.login.sessions import SessionKeeper
@@ -62,7 +63,7 @@ class People:
         gone = [provider for name, provider in self.providers.items() if providers.get(name) is not provider]
         self.providers, self._written = providers, written
         for provider in gone:
-            leaving = begin(provider.aclose())
+            leaving = begin(provider.aclose(DEADLINE_S))
             self._leaving.add(leaving)
             leaving.add_done_callback(self._leaving.discard)
         self.keeper.take(snapshot, providers)
@@ -75,4 +76,6 @@ class People:
 
     async def aclose(self) -> None:
         await self.keeper.aclose()
-        await asyncio.gather(*self._leaving, *(provider.aclose() for provider in self.providers.values()))
+        for leaving in self._leaving:
+            leaving.cancel()
+        await asyncio.gather(*(provider.aclose() for provider in self.providers.values()))

@@ -65,9 +65,11 @@ class Flights(Generic[Answer]):
         self._flights.clear()
         self._kept.clear()
 
-    async def aclose(self) -> None:
-        """`close`, and wait until it has ended."""
+    async def aclose(self, grace_s: float = 0.0) -> None:
+        """`close` after `grace_s`, or as soon as nothing is under way, and wait until all has ended."""
         flights = list(self._flights.values())
+        if flights and grace_s:
+            await asyncio.wait(flights, timeout=grace_s)
         self.close()
         if flights:
             await asyncio.wait(flights)

@@ -105,5 +105,6 @@ class Refreshes:
             raise ProviderError(f"{self._name}: a refresh got no answer: {answer.value}")
         return answer
 
-    async def aclose(self) -> None:
-        await self._flights.aclose()
+    async def aclose(self, grace_s: float) -> None:
+        """What is under way has so long: the provider may have taken the token back, and its answer has the next."""
+        await self._flights.aclose(grace_s)

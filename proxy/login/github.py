@@ -93,8 +93,8 @@ class GithubProvider:
     async def read_logout_token(self, text: str, now: float) -> LoggedOut | Refused:  # noqa: ARG002 - GitHub sends none
         return Refused(f"{self.name} is GitHub, which logs nobody out from afar")
 
-    async def aclose(self) -> None:
-        await self._refreshes.aclose()
+    async def aclose(self, grace_s: float = 0.0) -> None:
+        await self._refreshes.aclose(grace_s)
 
     async def _refresh(self, person: Person, now: float) -> Person | Refused:
         try:

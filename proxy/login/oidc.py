@@ -126,9 +126,9 @@ class OidcProvider:
             return Refused("the logout token came before: its jti is known")
         return found
 
-    async def aclose(self) -> None:
+    async def aclose(self, grace_s: float = 0.0) -> None:
+        await self._refreshes.aclose(grace_s)
         self._keys.close()
-        await self._refreshes.aclose()
         await self._description.aclose()
 
     def _check_answer(self, query: Mapping[str, str], told: Mapping[str, Any]) -> Refused | None:

@@ -106,5 +106,5 @@ class PeopleProvider(Protocol):
     async def read_logout_token(self, text: str, now: float) -> LoggedOut | Refused:
         """Whom the provider logs out by a token of its own (OpenID Connect Back-Channel Logout 1.0 2.6)."""
 
-    async def aclose(self) -> None:
-        """End what is open towards the provider."""
+    async def aclose(self, grace_s: float = 0.0) -> None:
+        """End what is open towards the provider; a refresh that is under way has `grace_s`."""

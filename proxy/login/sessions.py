@@ -46,6 +46,8 @@ _SWEEP_EACH_S: Final = 600.0
 #: A disk or a provider that takes longer has failed, for whoever waits.
 _MAX_WAIT_S: Final = 10.0
 _MAX_FLIGHTS: Final = 256
+#: At the end: a refresh token that was taken back, and no new one kept, is a logout.
+_LAST_WAIT_S: Final = 5.0
 #: After a failure nobody waits for another one: for this long the answer is known.
 _PAUSE_S: Final = 5.0
 #: As many of those that ended last as may still be on their way out of the store.
@@ -151,8 +153,8 @@ class SessionKeeper:
             self._swept_at = self._at()
 
     async def aclose(self) -> None:
-        """A last write. A disk that hangs is not waited for."""
-        await self._flights.aclose()
+        """A last write. A disk that hangs is not waited for, a provider that is to renew somebody for a while."""
+        await self._flights.aclose(_LAST_WAIT_S)
         for one in self._known:
             one.kept_at = min(one.kept_at, one.seen_at - _COARSE_S)
         with contextlib.suppress(StoreError):

@@ -15,6 +15,7 @@ from proxy.login.once import Once
 from proxy.login.people import LoggedOut, Person, Refused
 from proxy.login.provider import ProviderError
 from tests.kit.http_server import Reply
+from tests.kit.wait import wait_for
 from tests.login.issuer import LEFT_OUT, NOW, ec_key
 from tests.login.people_stage import CODE, error, oidc_stage
 
@@ -327,6 +328,29 @@ def test_o14_a_flood_of_forged_tokens_costs_the_provider_little(stage):
 
 
 # what both are made of
+
+
+@pytest.mark.parametrize(("grace_s", "is_kept"), [(60.0, True), (0.0, False)])
+def test_o13_a_refresh_under_way_outlives_a_reload_that_replaces_its_provider(stage, grace_s, is_kept):
+    """The provider has taken the old token back: an answer that got lost would be a logout."""
+
+    async def act():
+        person = await stage.log_in()
+        asked = len(stage.provider.requests)
+        stage.provider.hold.clear()
+        asking = asyncio.create_task(stage.login.refresh(person, stage.now))
+        try:
+            await asyncio.to_thread(wait_for, lambda: len(stage.provider.requests) > asked, "the question")
+            closing = asyncio.create_task(stage.login.aclose(grace_s))
+            await asyncio.sleep(0)
+        finally:
+            stage.provider.hold.set()
+        await closing
+        return (await asyncio.gather(asking, return_exceptions=True))[0]
+
+    answer = stage.run(act)
+    assert isinstance(answer, Person) == is_kept
+    assert isinstance(answer, ProviderError) == (not is_kept)
 
 
 def test_once_is_bounded_and_forgets_the_oldest(monkeypatch):

@@ -263,6 +263,36 @@ async def test_o13_a_new_refresh_token_outlives_a_store_that_is_down_just_then(o
     assert on.provider.asked == ["refresh-1", "refresh-1+"]
 
 
+@play
+async def test_o13_a_refresh_that_is_under_way_at_the_end_is_waited_for(on):
+    """The provider has taken the token of before back by then."""
+    secret = await on.keeper.begin(CAROL)
+    key = digest(secret.encode())
+    on.later(300)
+    on.provider.hold.clear()
+    gone = asyncio.ensure_future(on.keeper.refresh(key))
+    await on.provider.was_asked.wait()
+    gone.cancel()
+    ending = asyncio.ensure_future(on.restart())
+    await asyncio.sleep(0)
+    on.provider.hold.set()
+    await ending
+    on.later(300)
+    assert await on.keeper.refresh(key) == FOUND
+    assert on.provider.asked == ["refresh-1", "refresh-1+"]
+
+
+@play
+async def test_a_provider_that_hangs_does_not_hold_up_the_end(on):
+    secret = await on.keeper.begin(CAROL)
+    on.later(300)
+    on.provider.hold.clear()
+    waiting = asyncio.ensure_future(on.keeper.refresh(digest(secret.encode())))
+    await on.provider.was_asked.wait()
+    await on.restart()
+    assert await waiting == UNREACHABLE
+
+
 @pytest.mark.parametrize(
     "says", [lambda *_: Refused("the token was used twice"), lambda person, _: replace(person, subject="sub-2")]
 )
