@@ -75,6 +75,9 @@ class SessionStore(Protocol):
 
     def end(self, digests: Iterable[bytes]) -> None: ...
 
+    def claim(self, digest: bytes, owner: str, now: float, until: float) -> bool:
+        """Whether `owner` may ask the provider about it: nobody else does now, nor shall before `until` or a `put`."""
+
     def ended(self) -> list[bytes]:
         """Those that `end` was told of, here or by another process, and that this did not tell before."""
 

@@ -46,6 +46,9 @@ _SWEEP_EACH_S: Final = 600.0
 #: A disk or a provider that takes longer has failed, for whoever waits.
 _MAX_WAIT_S: Final = 10.0
 _MAX_FLIGHTS: Final = 256
+#: A provider that was asked has answered by then, or nobody waits for it any more (`flow.DEADLINE_S`).
+_CLAIM_S: Final = 12.0
+_CLAIM_LOOK_S: Final = 0.1
 #: At the end: a refresh token that was taken back, and no new one kept, is a logout.
 _LAST_WAIT_S: Final = 5.0
 #: After a failure nobody waits for another one: for this long the answer is known.
@@ -77,6 +80,7 @@ class SessionKeeper:
         self._snapshot: Snapshot | None = None
         self._providers: Mapping[str, PeopleProvider] = {}
         self._flights: Flights[str] = Flights(_MAX_FLIGHTS)
+        self._owner = secrets.token_hex(8)
         self._paused: dict[str, float] = {}
         #: Ended here. Those with True are not out of the store yet.
         self._ended: dict[bytes, bool] = {}
@@ -270,7 +274,7 @@ class SessionKeeper:
         if self._at() < self._paused.get(session.login, 0.0):
             return UNREACHABLE
         try:
-            record = self._unwritten.get(digest) or await self._disk.ask(lambda store: store.find(digest))
+            record = self._unwritten.get(digest) or await self._claimed(digest)
         except StoreError:
             return UNREACHABLE
         if record is not None and self._clock() < record.session.fresh_until:
@@ -291,6 +295,19 @@ class SessionKeeper:
         if self._paused.pop(session.login, None) is not None:
             _log.info("%s says again whether people may stay", provider.name)
         return await self._renew(live.session, fresh, live.seen_at)
+
+    async def _claimed(self, digest: bytes) -> SessionRecord | None:
+        """As it is kept, once no other server asks about it: a second use of its token would look like a theft."""
+
+        def claim(store: SessionStore) -> tuple[bool, SessionRecord | None]:
+            now = self._clock()
+            return store.claim(digest, self._owner, now, now + _CLAIM_S), store.find(digest)
+
+        while True:
+            is_ours, record = await self._disk.ask(claim)
+            if is_ours or record is None or self._clock() < record.session.fresh_until:
+                return record
+            await asyncio.sleep(_CLAIM_LOOK_S)
 
     async def _renew(self, session: Session, fresh: Person | Refused, seen_at: float) -> str:
         if session.digest in self._ended:

@@ -40,17 +40,21 @@ _SCHEMA = (
     "CREATE INDEX session_by_subject ON session (login, subject)",
     "CREATE INDEX session_by_seen ON session (seen_at)",
 )
+#: Not in the files of the first promgate.
+_ADDED = (
+    "CREATE TABLE IF NOT EXISTS ended (number INTEGER PRIMARY KEY AUTOINCREMENT, digest BLOB NOT NULL UNIQUE)",
+    "CREATE TABLE IF NOT EXISTS claim (digest BLOB PRIMARY KEY, owner TEXT NOT NULL, until REAL NOT NULL)",
+)
 _FORMAT = Format(
     what="file of sessions",
     application_id=0x70677365,  # "pgse"
     version=1,
-    schema=_SCHEMA,
+    schema=(*_SCHEMA, *_ADDED),
     advice="move it away: people log in again",
 )
-#: Not in the files of the first promgate.
-_ADDED = (
-    "CREATE TABLE IF NOT EXISTS ended (number INTEGER PRIMARY KEY AUTOINCREMENT, digest BLOB NOT NULL UNIQUE)",
-)
+_CLAIM = """INSERT INTO claim (digest, owner, until) VALUES (?, ?, ?)
+    ON CONFLICT (digest) DO UPDATE SET owner = excluded.owner, until = excluded.until
+    WHERE claim.until <= ? OR claim.owner = excluded.owner"""
 _SELECT = f"SELECT {_COLUMNS} FROM session"  # noqa: S608 - constants
 _PUT = (
     f"INSERT OR REPLACE INTO session ({_COLUMNS}) SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ? "  # noqa: S608 - constants
@@ -103,6 +107,7 @@ class SessionFile:
         )  # fmt: skip
         with self._file.transaction("BEGIN IMMEDIATE") as db:
             db.execute(_PUT, (*row, s.digest))
+            db.execute("DELETE FROM claim WHERE digest = ?", (s.digest,))
 
     def touch(self, seen: Mapping[bytes, float]) -> None:
         """When each was seen last; of one that has ended nothing is kept."""
@@ -117,6 +122,11 @@ class SessionFile:
             rows = [(digest,) for digest in digests]
             db.executemany("DELETE FROM session WHERE digest = ?", rows)
             db.executemany("INSERT OR IGNORE INTO ended (digest) VALUES (?)", rows)
+
+    def claim(self, digest: bytes, owner: str, now: float, until: float) -> bool:
+        """Whether `owner` may ask the provider about it: nobody else does now, nor shall before `until` or a `put`."""
+        with self._file.transaction("BEGIN IMMEDIATE") as db:
+            return db.execute(_CLAIM, (digest, owner, until, now)).rowcount > 0
 
     def ended(self) -> list[bytes]:
         """Those that `end` was told of, here or by another process, and that this did not tell before."""
@@ -141,6 +151,7 @@ class SessionFile:
             db.execute("DELETE FROM session WHERE began_at < ? OR seen_at < ?", (began_before, seen_before))
             db.execute(_DROP_OLDEST, (MAX_IN_ALL,))
             db.execute(_FORGET_ENDED, (_MAX_ENDED,))
+            db.execute("DELETE FROM claim WHERE digest NOT IN (SELECT digest FROM session)")
 
     def _record(self, row: tuple[Any, ...]) -> SessionRecord:
         digest, name, login, terms, began_at, granted, subject, provider_session, fresh_until, seen_at, sealed = row
@@ -179,6 +190,9 @@ class SessionsInMemory:
         for digest in digests:
             self._kept.pop(digest, None)
             self._ended.setdefault(digest, False)
+
+    def claim(self, digest: bytes, owner: str, now: float, until: float) -> bool:  # noqa: ARG002 - nobody else is here
+        return True
 
     def ended(self) -> list[bytes]:
         fresh = [digest for digest, is_told in self._ended.items() if not is_told]

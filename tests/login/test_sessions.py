@@ -374,6 +374,40 @@ async def test_what_is_begun_at_one_server_is_good_at_the_other_and_refreshed_by
 
 
 @play
+async def test_o13_two_servers_at_once_ask_the_provider_once(on):
+    async with another(on) as (second, theirs):
+        secret = await on.keeper.begin(CAROL)
+        key = digest(secret.encode())
+        assert await second.find(key) == FOUND
+        on.later(300)
+        on.provider.hold.clear()
+        asking = [asyncio.ensure_future(keeper.refresh(key)) for keeper in (on.keeper, second, second)]
+        await on.provider.was_asked.wait()
+        on.provider.hold.set()
+        assert await asyncio.gather(*asking) == [FOUND] * 3
+        assert on.provider.asked == ["refresh-1"]
+        assert theirs.find(key).session == on.live(secret).session
+
+
+@play
+async def test_o13_a_server_that_dies_while_it_asks_holds_up_the_other_for_a_while(on):
+    async with another(on) as (second, _):
+        secret = await on.keeper.begin(CAROL)
+        key = digest(secret.encode())
+        assert await second.find(key) == FOUND
+        on.later(300)
+        dead = SessionFile(on.path)
+        assert dead.claim(key, "dead", on.now, on.now + 12)
+        dead.close()
+        asking = asyncio.ensure_future(second.refresh(key))
+        await asyncio.sleep(0.3)
+        assert on.provider.asked == []
+        on.later(12)
+        assert await asking == FOUND
+        assert on.provider.asked == ["refresh-1"]
+
+
+@play
 async def test_o13_a_refresh_at_one_server_brings_nobody_back_who_logged_out_at_the_other(on):
     secret = await on.keeper.begin(CAROL)
     key = digest(secret.encode())

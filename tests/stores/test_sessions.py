@@ -178,6 +178,24 @@ def test_two_on_one_file_tell_each_other(path):
     other.close()
 
 
+def test_one_may_ask_about_a_session_until_it_is_put(path):
+    store, other = SessionFile(path), SessionFile(path)
+    digest = record(1).session.digest
+    store.put(record(1))
+    assert store.claim(digest, "a", NOW, NOW + 10)
+    assert not other.claim(digest, "b", NOW + 9, NOW + 19)
+    assert store.claim(digest, "a", NOW + 9, NOW + 19), "the same one again"
+    assert not other.claim(digest, "b", NOW + 18, NOW + 28)
+    assert other.claim(digest, "b", NOW + 19, NOW + 29), "its time is over"
+    other.put(record(1))
+    assert store.claim(digest, "a", NOW + 20, NOW + 30)
+    store.end([digest])
+    store.sweep(0.0, 0.0)
+    assert other.claim(digest, "b", NOW + 20, NOW + 30)
+    store.close()
+    other.close()
+
+
 def test_those_that_ended_are_bounded(store, monkeypatch):
     monkeypatch.setattr(sessions, "_MAX_ENDED", 2)
     store.end([bytes([number]) * 32 for number in range(5)])
