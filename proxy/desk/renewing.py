@@ -170,7 +170,7 @@ def _nothing(story: Story, shown: Token) -> Report | Refusal:
 def _stopped(rotation: Rotation) -> Refusal:
     return Refusal(
         f"rotation {rotation.id} of {rotation.name} was stopped ({rotation.failure}): find out who that was, then "
-        f"`promgate token rollback {rotation.name}`, or `promgate token revoke {rotation.name}` if a token has leaked",
+        f"`promgate token rollback {rotation.name}`, or `promgate token revoke --leaked` if a token has leaked",
         Why.FAILED,
     )
 

@@ -256,8 +256,8 @@ def _give_up(story: Story, rotation: Rotation, now: float) -> Change | Refusal:
     """
     if not any(token.current_from is not None and state_at(token, now) in ACCEPTED for token in story.tokens):
         return Refusal(
-            f"{story.name} has nothing to go back to: end rotation {rotation.id} with "
-            f"`promgate token rotate {story.name} --id {rotation.id}`, or `promgate token revoke {story.name}`"
+            f"{story.name} has nothing to go back to: take rotation {rotation.id} up with `promgate token rotate "
+            f"{story.name} --id {rotation.id}` (`promgate token revoke {story.name}` would refuse every sender it has)"
         )
     put = replace(rotation, given_up_at=now, failure=rotation.failure or "rolled back", lease_until=now)
     return Change(story.name, story.tokens, tries.ungiven(story, rotation, now), Entry(rotation, put))

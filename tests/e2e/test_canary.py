@@ -235,6 +235,27 @@ def test_a_delivery_that_fails_leaves_the_old_token_going_on(stage: Stage) -> No
     assert token_id(content) == told["current"] not in {first, token_id(half)}
     assert {one["id"] for one in told["accepted"]} == {first, token_id(half)}
     stage.wait_more()
+
+    # Halted once more, and the canary dies when it is taken up: the first target's token goes on until it is replaced.
+    broken.touch()
+    assert stage.rotate("--id=again")[0] == 1
+    broken.unlink()
+    half = stage.first.read_text().strip()
+    with _fault(stage.reading, 503):
+        code, said = stage.rotate("--id=again")
+    assert code == 1
+    assert "the canary failed at step query: " in said
+    assert f"file:{stage.first} holds token {token_id(half)} of a rotation that did not end" in said
+    assert _takes(stage.site.promgate, half)
+    assert stage.status()["left_behind"] == {f"file:{stage.first}": token_id(half)}
+    code, said = stage.rotate("--id=again")
+    assert code == 1
+    assert "its id begins no other" in said
+    code, said = stage.rotate()
+    assert code == 0, said
+    (content,) = {path.read_text() for path in stage.targets}
+    assert token_id(content) == stage.status()["current"]
+    stage.wait_more()
     assert losses(site.receiver) == []
     assert site.agent.given_up == 0
 
