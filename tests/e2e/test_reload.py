@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,8 @@ from tests.kit.wait import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from tests.kit.http_server import Request
 
 #: `make soak`: a minute of reloads, at 500 requests a second or more.
 SOAK = bool(os.environ.get("PROMGATE_SOAK"))
@@ -182,3 +185,30 @@ def test_what_needs_a_restart_is_said(tmp_path: Path, upstream: str) -> None:
         _put(promgate, yaml.safe_dump(config))
         os.kill(promgate.pid, signal.SIGHUP)
         wait_for(lambda: "listen, access_log: not before a restart" in promgate.log, "the word on it")
+
+
+def test_who_waits_for_a_provider_that_a_reload_replaces_gets_an_answer(tmp_path: Path, upstream: str) -> None:
+    """Once its connection was left open, without any answer."""
+    asked, release = Event(), Event()
+
+    def hang(_: Request) -> Reply:
+        asked.set()
+        release.wait(60)
+        return Reply(500)
+
+    with HttpServer(hang) as provider:
+        introspection = {"url": f"{provider.base}/i", "audience": "promgate", "client_id": "a", "client_secret": "b"}
+        route = {"name": "it", "path": "/", "upstream": upstream, "auth": "introspection", "allow": "viewer"}
+        roles = {"viewer": "introspection:client_id=agent"}
+        config = {"introspection": introspection, "roles": roles, "routes": [route]}
+        with Promgate(tmp_path, config) as promgate, ThreadPoolExecutor(1) as beside:
+            shown = {"Authorization": "Bearer opaque"}
+            waiting = beside.submit(fetch, f"{promgate.base}/x", headers=shown, ca_file=promgate.ca_file, timeout_s=60)
+            try:
+                assert asked.wait(60)
+                _put(promgate, promgate.config_file.read_text().replace(f"{provider.base}/i", f"{provider.base}/moved"))
+                os.kill(promgate.pid, signal.SIGHUP)
+                answer = waiting.result(60)
+            finally:
+                release.set()
+            assert (answer.status, "Retry-After" in answer.headers) == (503, True)
