@@ -20,6 +20,7 @@ from proxy.console.workers import Busy, Workers
 from proxy.desk.auditing import record_end
 from proxy.tokens.lifecycle import Refusal, Why
 from proxy.tokens.ports import Asked, Conflict, StoreError
+from proxy.tokens.secret import looks_minted
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -103,7 +104,10 @@ async def _read(operation: Operation, request: web.Request) -> Call:
     if request.query:
         raise ValueError("there is nothing to be said in the query")
     key = request.headers.get("Idempotency-Key") if operation.takes_key else None
-    return Call(request.match_info.get("name", ""), key and key.strip('"'), said)
+    name = request.match_info.get("name", "")
+    if looks_minted(name.encode()):
+        raise ValueError("that is a token, not a name; a URL stands in many a log, so revoke it as leaked")
+    return Call(name, key and key.strip('"'), said)
 
 
 def _answer(operation: Operation, call: Call, report: Report) -> web.Response:

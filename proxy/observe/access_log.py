@@ -10,6 +10,7 @@ from random import getrandbits
 from typing import TYPE_CHECKING
 
 from proxy.observe.writing import LineWriter
+from proxy.tokens.secret import withhold
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -83,7 +84,7 @@ class _Texts(dict[bytes | str, str]):
 
     def __missing__(self, told: bytes | str) -> str:
         # A lone surrogate must not cost the whole batch.
-        value = told if isinstance(told, bytes) else told.encode(errors="backslashreplace")
+        value = withhold(told if isinstance(told, bytes) else told.encode(errors="backslashreplace"))
         if not value:
             text = "-"
         elif not value.translate(None, _BARE):
@@ -92,7 +93,7 @@ class _Texts(dict[bytes | str, str]):
             text = json.dumps(value.decode("latin-1"))
         if len(self) >= _MEMO_TEXTS:
             self.clear()
-        if len(value) <= _MEMO_TEXT_BYTES:
+        if len(told) <= _MEMO_TEXT_BYTES:
             self[told] = text
         return text
 
@@ -115,7 +116,7 @@ def _json_line(o: Outcome) -> str:
         "id": f"{o.id or getrandbits(64):016x}",
         "client": o.ip,
         "method": o.method.decode("latin-1"),
-        "path": o.path.decode("latin-1"),
+        "path": withhold(o.path).decode("latin-1"),
         "status": o.status,
         "reason": o.reason,
         "route": o.route,
@@ -124,6 +125,6 @@ def _json_line(o: Outcome) -> str:
         "in": o.bytes_in,
         "out": o.bytes_out,
         "duration": round(o.duration_s, 6),
-        "agent": o.agent.decode("latin-1"),
+        "agent": withhold(o.agent).decode("latin-1"),
     }
     return json.dumps(fields) + "\n"

@@ -100,6 +100,16 @@ async def test_a_secret_is_told_once_and_nowhere_else(caplog):
 
 
 @on_a_loop
+async def test_a_token_in_the_place_of_a_name_is_not_repeated(caplog):
+    async with control(Stage().desk()) as site:
+        secret = (await made(site))["secret"]
+        for method, path in (("GET", "status"), ("POST", "rotate"), ("POST", "revoke")):
+            answer = await site.ask(method, f"{API}/tokens/{secret}/{path}", body={} if method == "POST" else None)
+            assert (answer.status, "not a name" in answer.json["detail"]) == (400, True)
+            assert secret not in answer.text + caplog.text
+
+
+@on_a_loop
 async def test_where_there_are_targets_it_goes_there_and_is_shown_if_asked():
     stage = Stage("file:a")
     async with control(stage.desk()) as site:

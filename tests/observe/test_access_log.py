@@ -15,6 +15,8 @@ import pytest
 
 from proxy.observe.access_log import AccessLog
 from proxy.observe.outcome import Outcome
+from proxy.tokens.secret import mint
+from proxy.tokens.token import TokenKind
 from tests.kit.promgate import environment
 from tests.relay.peer import Cut
 from tests.relay.stage import OK, answering, get, on_a_loop, post, stage, upstream
@@ -114,6 +116,15 @@ def test_whoever_was_told_no_id_is_given_one(tmp_path, log_format):
     ids = {parsed(line, log_format)["id"] for line in lines}
     assert len(ids) == 100
     assert all(re.fullmatch("[0-9a-f]{16}", each) for each in ids)
+
+
+@BOTH
+@pytest.mark.parametrize("field", ["path", "agent"])
+def test_a_token_that_somebody_wrote_elsewhere_is_withheld(tmp_path, log_format, field):
+    token = mint(TokenKind.WRITE, os.urandom)
+    odd = replace(PLAIN, **{field: b"/api/" + token.secret.reveal().encode() + b"/x"})
+    line = written(tmp_path / "log", odd, odd, log_format=log_format).decode().splitlines()[1]
+    assert parsed(line, log_format)[field] == f"/api/pgw_{token.id}_.../x"
 
 
 @BOTH
