@@ -165,7 +165,7 @@ def _print_the_next(walk: Walk, token: Path, serve: Process) -> None:
     finish = re.search(r"`(promgate token finish agent)`", README)
     assert status is not None
     assert finish is not None
-    wait_for(lambda: "SAFE" in walk.type(status[1])[0], "the verdict that it may end")
+    wait_for(lambda: "SAFE" in walk.type(status[1])[0], "the verdict that it may end", timeout_s=120)
     walk.type(finish[1])
     assert walk.states() == {token_id(first): "retired", token_id(second): "current"}
 
