@@ -224,7 +224,10 @@ class Config(Section):
         "that is not of these is the client's. Nobody's by default.",
     )
     proxy_protocol: bool = option(
-        SWITCH, "false", "`trusted_proxies` begin each connection with a PROXY header, version 1 or 2; others must not."
+        SWITCH,
+        "false",
+        "`trusted_proxies` begin each connection with a PROXY header, version 1 or 2, at every listener but that of "
+        "`telemetry`; others must not.",
     )
     basic_auth_users: dict[str, tuple[str, ...]] = option(
         MapOf("user", ListOf(HASH, or_one=True)),

@@ -32,7 +32,7 @@ class RedirectGate:
 
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
-        self.proxies: Proxies | None = None  # whoever it is, nothing depends on it
+        self.proxies: Proxies | None = snapshot.trusted_proxies  # who announces whom, for the log and the bounds
 
     def decide(
         self,

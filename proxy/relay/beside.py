@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 async def open_beside(
     public: Listeners, gate: Decider, routes: Iterable[Route], addresses: Iterable[Address], *, tls: bool
 ) -> Listeners | None:
-    """None where there are no addresses. `tls`: as the public one speaks, else in clear. OSError names an address."""
+    """None where there are no addresses. `tls`: as the public one speaks, else in clear. OSError names an address.
+
+    Who stands before the public one stands before this one.
+    """
     places = [(address.host, address.port) for address in addresses]
     if not places:
         return None
@@ -27,5 +30,5 @@ async def open_beside(
     relay.clock, relay.internal, relay.trust = public.relay.clock, public.relay.internal, public.relay.trust
     relay.use_upstreams(routes)
     listeners = Listeners(relay, public.tls.context if tls and public.tls is not None else None)
-    await listeners.open(places)
+    await listeners.open(places, proxied=public.is_proxied)
     return listeners

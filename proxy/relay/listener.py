@@ -28,6 +28,7 @@ class Listeners:
 
     def __init__(self, relay: RelayContext, context: ServerContext | None) -> None:
         self.relay = relay
+        self.is_proxied = False
         self._servers: list[asyncio.Server] = []
         timeouts = relay.gate.snapshot.timeouts
         self.tls = (
@@ -60,6 +61,7 @@ class Listeners:
 
         `proxied`: trusted proxies speak the PROXY protocol first.
         """
+        self.is_proxied = proxied
         loop = asyncio.get_running_loop()
         plain = self._maker()
         make: Callable[[], asyncio.BaseProtocol] = plain

@@ -17,6 +17,7 @@ from tests.kit.http_server import HttpServer, Reply, Request
 from tests.kit.process import free_port
 from tests.kit.promgate import Promgate, issue_client, run, write_route
 from tests.kit.revocations import revoke
+from tests.kit.users import htpasswd
 from tests.kit.wait import wait_for
 
 if TYPE_CHECKING:
@@ -215,10 +216,16 @@ def test_a_balancer_that_announces_its_clients(tmp_path: Path) -> None:
     def version_2(address: str) -> bytes:
         return V2 + socket.inet_aton(address) + socket.inet_aton("192.0.2.1") + bytes([4, 210, 1, 187])
 
+    plain, console = free_port(), free_port()
     with Upstream("origin") as origin:
         config = {
             "proxy_protocol": True,
             "trusted_proxies": ["127.0.0.0/8"],
+            "external_url": "https://noc.example",
+            "redirect_http": {"listen": f"127.0.0.1:{plain}"},
+            "console": {"listen": f"127.0.0.1:{console}"},
+            "htpasswd": htpasswd("root"),
+            "roles": {"admin": ["basic:root"]},
             "routes": [Site.route("x", "/x", origin, allow_from=["198.51.100.0/24"])],
         }
         healthy = b"PROXY TCP4 192.0.2.9 192.0.2.1 1234 443\r\n"
@@ -243,6 +250,16 @@ def test_a_balancer_that_announces_its_clients(tmp_path: Path) -> None:
             assert told == ["198.51.100.9", "198.51.100.10"]
             refused = promgate.wait_request(lambda line: line["client"] == "203.0.113.2", "who was refused")
             assert refused["status"] == 403
+            # The listeners beside it are behind the same balancer.
+            with dialled("127.0.0.1", console, promgate.ca_file, before=healthy) as (connection, _):
+                assert ask(connection, "GET", "/-/console").status == 401
+            with socket.create_connection(("127.0.0.1", plain), 10.0) as sent:
+                sent.sendall(version_2("192.0.2.10") + b"GET /x HTTP/1.1\r\nHost: x\r\nAccept: text/html\r\n\r\n")
+                assert sent.recv(64).startswith(b"HTTP/1.1 308 ")
+            sent_on = promgate.wait_request(lambda line: line["client"] == "192.0.2.10", "who was sent on")
+            assert sent_on["status"] == 308
+            with pytest.raises(OSError, match=r"."), dialled("127.0.0.1", console, promgate.ca_file) as (connection, _):
+                ask(connection, "GET", "/-/console")
 
 
 def test_only_certificates_with_a_name_that_is_listed_and_that_are_not_revoked(tmp_path: Path) -> None:
