@@ -173,6 +173,8 @@ def roll_back(story: Story, *, now: float, max_overlap_s: float) -> Change | Ref
     rotation = open_rotation(story)
     if rotation is not None:
         return _give_up(story, rotation, now)
+    if refusal := _given_up_already(story, now):
+        return refusal
     current = next((token for token in _endless(story) if token.current_from is not None), None)
     if current is None:
         return Refusal(f"{story.name} has no current token: `promgate token show {story.name}` lists what it has")
@@ -261,6 +263,18 @@ def _give_up(story: Story, rotation: Rotation, now: float) -> Change | Refusal:
         )
     put = replace(rotation, given_up_at=now, failure=rotation.failure or "rolled back", lease_until=now)
     return Change(story.name, story.tokens, tries.ungiven(story, rotation, now), Entry(rotation, put))
+
+
+def _given_up_already(story: Story, now: float) -> Refusal | None:
+    """Whoever rolls back a rotation that a dead canary has ended must not go back one more: its files hold no older."""
+    last = story.rotations[-1] if story.rotations else None
+    left = [token.id for token in tries.left_over(story, now) if token.accepted_until is None]
+    if last is None or last.given_up_at is None or not left:
+        return None
+    return Refusal(
+        f"rotation {last.id} of {story.name} is given up already; {', '.join(left)}, which it left behind, stays "
+        f"accepted until `promgate token rotate {story.name}` has replaced it"
+    )
 
 
 def _before(story: Story, current: Token, made: Rotation | None) -> Token | None:

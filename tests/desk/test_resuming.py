@@ -69,6 +69,17 @@ def test_one_that_is_given_up_leaves_what_a_target_holds_accepted_until_it_is_re
     assert stage.states() == ["retired", "retired", "current"]
 
 
+def test_what_a_dead_canary_has_given_up_is_not_rolled_back_to_the_token_before(stage):
+    rotate(stage.desk(), "prom")
+    halt_half_way(stage)
+    stage.canary.fails = "query"
+    rotate(stage.desk(), "prom", rotation_id="x")
+    before = stage.states()
+    refusal = roll_back(stage.desk(), "prom")
+    assert "rotation x of prom is given up already" in refusal.text
+    assert (stage.states(), states_in_files(stage)) == (before, ["pending", "current"])
+
+
 def test_a_name_that_a_leak_left_without_a_current_token_is_taken_up_without_a_canary(stage):
     stage.targets[1].fails = "before"
     leaked = stage.tokens()[0].digest
