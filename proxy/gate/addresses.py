@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass
-from functools import lru_cache
+
+from proxy.wire.ip import find_address
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -17,8 +18,8 @@ class Addresses:
     denied: tuple[Network, ...] = ()
 
     def admit(self, ip: str) -> bool:
-        """Whether a peer may come from `ip`. One without an address (a unix socket) is in no network."""
-        address = _parse(ip)
+        """Whether a peer may come from `ip`, of any zone. One without an address (a unix socket) is in no network."""
+        address = find_address(ip.partition("%")[0])
         if address is None:
             return not self.allowed
         for network in self.denied:
@@ -28,13 +29,3 @@ class Addresses:
             if address in network:
                 return True
         return not self.allowed
-
-
-@lru_cache(maxsize=4096)
-def _parse(ip: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    """An IPv4 address in IPv6 clothes (`::ffff:a.b.c.d`, from a listener on both) is judged as what it is."""
-    try:
-        address = ipaddress.ip_address(ip.partition("%")[0])
-    except ValueError:
-        return None
-    return getattr(address, "ipv4_mapped", None) or address

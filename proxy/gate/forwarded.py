@@ -7,16 +7,16 @@ address, and the whole chain is worth nothing: the peer itself is the client the
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from dataclasses import dataclass
-from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from proxy.wire.fields import values_of
 from proxy.wire.grammar import is_authority
+from proxy.wire.ip import find_address
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+if TYPE_CHECKING:
+    from proxy.gate.addresses import Network
 
 _MAX_HOPS = 32
 #: With a port, as some load balancers write it; an IPv6 address with one stands in brackets (RFC 7239 6).
@@ -30,7 +30,7 @@ class Proxies:
     networks: tuple[Network, ...] = ()
 
     def trust(self, ip: str) -> bool:
-        address = _parse(ip)
+        address = find_address(ip)
         return address is not None and any(address in network for network in self.networks)
 
     def read(self, head: bytes, peer: str, scheme: str) -> tuple[str, bytes]:
@@ -49,23 +49,13 @@ class Proxies:
         hops = [peer]
         for entry in reversed(chain.split(",") if chain.strip(" \t,") else []):
             written = _WITH_PORT(entry.strip(" \t"))
-            address = _parse((written[1] or written[2]) if written else entry.strip(" \t"))
+            address = find_address((written[1] or written[2]) if written else entry.strip(" \t"))
             if address is None or len(hops) > _MAX_HOPS:
                 return [peer]
             hops.append(str(address))
             if not self.trust(hops[-1]):
                 break
         return hops[::-1]
-
-
-@lru_cache(maxsize=4096)
-def _parse(ip: str) -> _Address | None:
-    """An IPv4 address in IPv6 clothes (`::ffff:a.b.c.d`) is taken for what it is; one with a zone for none."""
-    try:
-        address = ipaddress.ip_address(ip)
-    except ValueError:
-        return None
-    return None if "%" in ip else getattr(address, "ipv4_mapped", None) or address
 
 
 def _write(hops: list[str], scheme: str, host: bytes) -> bytes:

@@ -12,6 +12,7 @@ import ipaddress
 import re
 from typing import NamedTuple
 
+from proxy.wire.ip import take_for
 from proxy.wire.unlawful import Unlawful
 
 #: 2.1: a receiver may wait for a CRLF within the first 107 characters.
@@ -54,7 +55,7 @@ def _text(data: bytes) -> ProxyHeader | None:
         source, _ = (wanted(address.decode()) for address in match.group(2, 3))
     except ValueError:
         raise Unlawful("malformed PROXY header") from None
-    return ProxyHeader(str(source), end + 2)
+    return ProxyHeader(str(take_for(source)), end + 2)
 
 
 def _binary(data: bytes) -> ProxyHeader | None:
@@ -72,4 +73,4 @@ def _binary(data: bytes) -> ProxyHeader | None:
     width = 4 if family == _TCP4 else 16
     if size < 2 * width + 4:
         raise Unlawful("malformed PROXY header")
-    return ProxyHeader(str(ipaddress.ip_address(data[16 : 16 + width])), 16 + size)
+    return ProxyHeader(str(take_for(ipaddress.ip_address(data[16 : 16 + width]))), 16 + size)

@@ -262,6 +262,56 @@ def test_a_balancer_that_announces_its_clients(tmp_path: Path) -> None:
                 ask(connection, "GET", "/-/console")
 
 
+def test_a_balancer_is_taken_at_its_word_on_each_listener(tmp_path: Path) -> None:
+    """At the port for http and at the console's own: who is announced is who is counted and logged there, too."""
+    plain, console = free_port(), free_port()
+
+    def announced(address: str) -> bytes:
+        return f"PROXY TCP4 {address} 192.0.2.1 1234 443\r\n".encode()
+
+    @contextmanager
+    def reached(port: int, before: bytes) -> Iterator[http.client.HTTPConnection]:
+        if port == console:
+            with dialled("127.0.0.1", port, promgate.ca_file, before=before) as (connection, _):
+                yield connection
+            return
+        with socket.create_connection(("127.0.0.1", port), 10.0) as sock:
+            sock.sendall(before)
+            connection = http.client.HTTPConnection("localhost", timeout=10.0)
+            connection.sock = sock
+            yield connection
+
+    def asked(port: int, before: bytes) -> int:
+        try:
+            with reached(port, before) as connection:
+                return ask(connection, "GET", "/-/healthy").status
+        except (OSError, http.client.HTTPException):
+            return 0
+
+    with Upstream("origin") as origin:
+        config = {
+            "proxy_protocol": True,
+            "trusted_proxies": ["127.0.0.0/8"],
+            "external_url": "https://noc.example",
+            "redirect_http": {"listen": f"127.0.0.1:{plain}"},
+            "htpasswd": htpasswd("ann"),
+            "roles": {"viewer": "basic:ann"},
+            "console": {"enabled": True, "listen": f"127.0.0.1:{console}"},
+            "limits": {"max_connections_per_ip": 2},
+            "routes": [Site.route("x", "/x", origin)],
+        }
+        promgate = Promgate(tmp_path, config, ready=lambda: asked(console, announced("198.51.100.1")) == 200)
+        with promgate:
+            for port, client in ((plain, "198.51.100.2"), (console, "198.51.100.3")):
+                assert asked(port, b"") == 0, "a trusted peer has to say whose connection it is"
+                with reached(port, announced(client)) as first, reached(port, announced(client)) as second:
+                    assert [ask(each, "GET", "/-/healthy").status for each in (first, second)] == [200, 200]
+                    assert asked(port, announced(client)) == 0, "it has its two connections"
+                    assert asked(port, announced("198.51.100.4")) == 200, "and nobody else's"
+            for client in ("198.51.100.2", "198.51.100.3", "198.51.100.4"):
+                promgate.wait_request(lambda line, client=client: line["client"] == client, f"the line of {client}")
+
+
 def test_only_certificates_with_a_name_that_is_listed_and_that_are_not_revoked(tmp_path: Path) -> None:
     def asked(client: str) -> int:
         """A refusal may come with the handshake or, in TLS 1.3, behind it."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+from ipaddress import ip_network
 from types import SimpleNamespace
 
 import pytest
 
 from proxy.gate.decide import Gate
+from proxy.gate.forwarded import Proxies
 from proxy.gate.snapshot import Snapshot
 from proxy.parts import Parts
 from proxy.relay.beside import open_beside
@@ -69,6 +71,24 @@ async def test_a_reload_is_taken_by_all_listeners_or_by_none():
             context.use(gate, upstreams)
         assert list(relay.context.backends) == ["open"] == [route.name for route in relay.context.gate.snapshot.routes]
         assert parts.console.relay.backends == {}
+
+
+@on_a_loop
+async def test_a_reload_that_takes_the_proxies_away_leaves_at_each_a_gate_that_trusts_nobody():
+    """Whoever came by a proxy before it would be taken for the client of the last request."""
+
+    def trusting(snapshot):
+        return dataclasses.replace(snapshot, trusted_proxies=Proxies((ip_network("127.0.0.0/8"),)))
+
+    async with (
+        upstream(answering(OK)) as origin,
+        stage(origin.port, change=trusting) as relay,
+        beside(relay, origin) as (parts, _),
+    ):
+        parts.console.relay.gate.proxies = relay.context.gate.proxies
+        snapshot = dataclasses.replace(relay.context.gate.snapshot, trusted_proxies=None)
+        gates = [gate for _, gate, _ in parts.prepare(snapshot, relay.memory)]
+        assert [gate.proxies for gate in gates] == [Proxies()] * 2
 
 
 @on_a_loop

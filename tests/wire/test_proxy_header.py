@@ -27,6 +27,8 @@ GOOD = [
     (b"PROXY TCP6 2001:DB8::9 2001:db8::1 1234 443\r\n", "2001:db8::9"),
     (binary(0x21, 0x11, packed("198.51.100.9", socket.AF_INET)), "198.51.100.9"),
     (binary(0x21, 0x21, packed("2001:db8::9", socket.AF_INET6)), "2001:db8::9"),
+    (b"PROXY TCP6 ::FFFF:198.51.100.9 ::ffff:192.0.2.1 1234 443\r\n", "198.51.100.9"),
+    (binary(0x21, 0x21, packed("::ffff:198.51.100.9", socket.AF_INET6)), "198.51.100.9"),
     (binary(0x21, 0x11, packed("198.51.100.9", socket.AF_INET) + b"\x03\x00\x04abcd"), "198.51.100.9"),
     (binary(0x20, 0x00, b""), ""),
     (binary(0x20, 0x11, packed("198.51.100.9", socket.AF_INET)), ""),
