@@ -92,7 +92,7 @@ class _Granting:
     async def answer(self, question: Question) -> Answer:
         if isinstance(question, VerifyJwt | Introspect) and self._claims is not None:
             return self._claims
-        return True if isinstance(question, CheckPassword) else await self._finder.answer(question)
+        return question.hashes[0] if isinstance(question, CheckPassword) else await self._finder.answer(question)
 
 
 def stand_in(identity: str, tokens: Iterable[Token], now: float) -> Shown | None:

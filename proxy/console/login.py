@@ -180,7 +180,7 @@ class LoginPages:
         if said is None or isinstance(said, Deny):
             return self._wrong_password(request, said, asked)
         try:
-            secret = await door.keeper.begin_with_password(user, asker.session)
+            secret = await door.keeper.begin_with_password(said, asker.session)
         except StoreError:
             door.keeper.count("", "failed")
             return self._refuse(503, _STORE_DOWN)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class CheckPassword:
-    """Does one of these bcrypt hashes belong to the password? Answer: bool, or BUSY.
+    """Which of these bcrypt hashes belongs to the password? Answer: that hash, False for none of them, or BUSY.
 
     `was_right`: it did once, so whoever asks has been here before, and no flood of guesses may keep them waiting.
     """
@@ -94,6 +94,6 @@ Question = CheckPassword | FindToken | VerifyJwt | Introspect | FindSession | Re
 FOUND, ABSENT, UNREADABLE, BUSY, REFUSED = "found", "absent", "unreadable", "busy", "refused"
 #: The provider does not answer; it does, but the key that is wanted is not known yet, and cannot be asked for just now.
 UNREACHABLE, LATE = "unreachable", "late"
-Answer = bool | str | Claims
+Answer = bool | bytes | str | Claims
 #: Among the facts once a rate's wait is over: the request was charged when it was told to wait.
 WAITED = Waited()

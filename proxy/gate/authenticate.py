@@ -164,7 +164,7 @@ class Authenticator:
             return Deny(Reason.WAY_NOT_OPEN, route)
         passwords = self._memory.passwords
         hashes = self._snapshot.users.get(shown.user)
-        if hashes is not None and passwords.knows(shown, hashes, at):
+        if hashes is not None and passwords.find(shown, hashes, at) is not None:
             return self._identity(f"basic:{shown.user}")
         question = CheckPassword(hashes or self._decoys, shown.password)
         answer = facts.get(question)
@@ -174,10 +174,10 @@ class Authenticator:
             return self._ask_password(route, question, shown.user, ip, at)
         if answer == BUSY:
             return Deny(Reason.BUSY, route)
-        if answer is not True or hashes is None:
+        if not isinstance(answer, bytes) or hashes is None:
             self._per_user.charge(user_key(shown.user), at)
             return self._wrong(route, ip, at)
-        passwords.remember(shown, hashes, at)
+        passwords.remember(shown, hashes, answer, at)
         return self._identity(f"basic:{shown.user}")
 
     def _jwt(

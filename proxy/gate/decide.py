@@ -142,7 +142,8 @@ class Gate:
         self, shown: ShownPassword, ip: str, at: float, now: float, facts: Mapping[Question, Answer] = _NO_FACTS
     ) -> Identity | Deny | Need:
         """Whose it is, where no request shows it but a form. It is a guess like any other, and charged like one."""
-        return self._identify(_FORM, shown, ip, at, now, facts)
+        found = self._identify(_FORM, shown, ip, at, now, facts)
+        return self._people.admit(found, shown, at) if isinstance(found, Identity) else found
 
     def _is_forged(self, head: RequestHead, identity: Identity) -> bool:
         return identity.way in _SENT_ALONG and is_foreign_page(head, self.snapshot.external_url)

@@ -78,7 +78,8 @@ class Identity:
 
     `name` is `token:NAME`, `basic:NAME`, `jwt:SUBJECT`, `introspection:SUBJECT`, `cert:CN=NAME`, `cert:SAN=NAME`,
     `anyone`, or what a provider calls a person. `session` is the digest of theirs, in hex; empty: none. `granted` is
-    what else is known of it: keys of `Snapshot.roles` (groups, claims, further names of a certificate).
+    what else is known of it: keys of `Snapshot.roles` (groups, claims, further names of a certificate). `terms` are
+    those of the session that it is to begin: where a password came by a form.
     """
 
     name: str
@@ -87,6 +88,7 @@ class Identity:
     token_id: str = ""
     session: str = ""
     granted: tuple[str, ...] = ()
+    terms: str = ""
 
 
 @dataclass(slots=True)

@@ -6,6 +6,7 @@ in. Each costs a look into the store, so that an address has only so many; a ses
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from proxy.gate.ask import ABSENT, BUSY, FOUND, REFUSED, UNREADABLE, FindSession, RefreshSession
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from proxy.gate.ask import Answer, Question
+    from proxy.gate.credentials import ShownPassword
     from proxy.gate.memory import Memory
     from proxy.gate.session import LiveSession, Session
     from proxy.gate.snapshot import Route, Snapshot
@@ -86,15 +88,19 @@ class People:
         return Deny(Reason.TOO_MANY_GUESSES, route, retry_after_s=wait) if wait else Need(FindSession(digest), route)
 
     def is_alive(self, live: LiveSession, now: float) -> bool:
-        """By its times, and by the configuration: a provider, a user, a password that is gone takes it along."""
+        """By its times, and by the configuration: a provider, a user, the password that began it takes it along."""
         session, times = live.session, self._snapshot.session_times
         if now >= session.began_at + times.absolute_s or now >= live.seen_at + times.idle_s:
             return False
         if session.login:
             return self._terms.get(session.login) == session.terms
         user = session.name.removeprefix("basic:")
-        hashes = self._snapshot.users.get(user)
-        return hashes is not None and user_terms(user, hashes) == session.terms
+        return any(user_terms(user, one) == session.terms for one in self._snapshot.users.get(user, ()))
+
+    def admit(self, identity: Identity, shown: ShownPassword, at: float) -> Identity:
+        """The user whose password was right at `at`, with the terms of the session that it is to begin."""
+        found = self._memory.passwords.find(shown, self._snapshot.users.get(shown.user, ()), at)
+        return identity if found is None else replace(identity, terms=user_terms(shown.user, found))
 
     def terms_of(self, login: str) -> str:
         """Those of a provider; empty where there is none of that name."""

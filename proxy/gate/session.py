@@ -25,9 +25,9 @@ class Session:
     """Who logged in, and until when that holds. Times are unix seconds.
 
     `login` is the name of the provider, empty for a password. `terms` are those under which they were let in: what the
-    configuration says of their provider, or of their user. `granted` are keys of `Snapshot.roles`. `subject` and
-    `provider_session` are the provider's names for the person and for its own session. From `fresh_until` on its word
-    is to be had anew.
+    configuration says of their provider, or the hash of their password. `granted` are keys of `Snapshot.roles`.
+    `subject` and `provider_session` are the provider's names for the person and for its own session. From
+    `fresh_until` on its word is to be had anew.
     """
 
     digest: bytes
@@ -140,9 +140,9 @@ class Sessions:
         return len(self._known)
 
 
-def user_terms(name: str, hashes: Iterable[bytes]) -> str:
-    """The terms of a session that a password began: with another password of that user it ends."""
-    return _mark((name, *hashes))
+def user_terms(name: str, password_hash: bytes) -> str:
+    """The terms of a session that a password began: it ends when the hash of that password is taken from the user."""
+    return _mark((name, password_hash))
 
 
 def provider_terms(provider: Provider) -> str:

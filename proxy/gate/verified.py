@@ -29,25 +29,28 @@ class VerifiedPasswords:
     exporter-toolkit joined them plainly once, and one user's entry could stand for another (CVE-2022-46146).
     """
 
-    __slots__ = ("_key", "_until")
+    __slots__ = ("_key", "_known")
 
     def __init__(self, key: bytes) -> None:
         self._key = key
-        self._until: dict[bytes, float] = {}
+        self._known: dict[bytes, tuple[float, bytes]] = {}
 
-    def knows(self, shown: ShownPassword, hashes: tuple[bytes, ...], at: float) -> bool:
-        return self._until.get(self._mark(shown, hashes), at) > at
+    def find(self, shown: ShownPassword, hashes: tuple[bytes, ...], at: float) -> bytes | None:
+        """The one of `hashes` that belongs to it, where that is known."""
+        known = self._known.get(self._mark(shown, hashes))
+        return known[1] if known is not None and at < known[0] else None
 
     def knew(self, shown: ShownPassword, hashes: tuple[bytes, ...]) -> bool:
         """True for what was right once, however long ago: to be checked again, but no guess."""
-        return self._mark(shown, hashes) in self._until
+        return self._mark(shown, hashes) in self._known
 
-    def remember(self, shown: ShownPassword, hashes: tuple[bytes, ...], at: float) -> None:
+    def remember(self, shown: ShownPassword, hashes: tuple[bytes, ...], found: bytes, at: float) -> None:
+        """It belongs to `found`, one of `hashes`."""
         mark = self._mark(shown, hashes)
-        self._until.pop(mark, None)
-        if len(self._until) >= _MAX_ENTRIES:
-            del self._until[next(iter(self._until))]
-        self._until[mark] = at + _LIFE_S
+        self._known.pop(mark, None)
+        if len(self._known) >= _MAX_ENTRIES:
+            del self._known[next(iter(self._known))]
+        self._known[mark] = at + _LIFE_S, found
 
     def _mark(self, shown: ShownPassword, hashes: tuple[bytes, ...]) -> bytes:
         mark = hashlib.blake2b(key=self._key, digest_size=32)

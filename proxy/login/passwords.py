@@ -36,13 +36,13 @@ class PasswordChecker:
         threads = max(1, (os.cpu_count() or 2) - 1)
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="bcrypt", initializer=_step_back)
         self._idle = threads
-        self._right_before: Flights[bool] = Flights(_KEPT)
-        self._others: Flights[bool] = Flights(_MAX_WAITING)
+        self._right_before: Flights[Answer] = Flights(_KEPT)
+        self._others: Flights[Answer] = Flights(_MAX_WAITING)
         #: Who waits for a thread, in the order of precedence; the pool itself knows none.
         self._turns: tuple[deque[asyncio.Future[None]], ...] = (deque(), deque())
 
     async def check(self, question: CheckPassword) -> Answer:
-        """True or False, or BUSY when too many are waiting already."""
+        """The hash that belongs to it, or False, or BUSY when too many are waiting already."""
         flights = self._right_before if question.was_right else self._others
         answer = await flights.join(question, lambda: self._check(question))
         return BUSY if isinstance(answer, Missed) else answer
@@ -52,7 +52,7 @@ class PasswordChecker:
         self._others.close()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    async def _check(self, question: CheckPassword) -> bool:
+    async def _check(self, question: CheckPassword) -> Answer:
         loop = asyncio.get_running_loop()
         if self._idle:
             self._idle -= 1
@@ -61,7 +61,7 @@ class PasswordChecker:
             self._turns[0 if question.was_right else 1].append(turn)
             await turn
         try:
-            return await loop.run_in_executor(self._pool, _matches, question.hashes, question.password)
+            return await loop.run_in_executor(self._pool, _find, question.hashes, question.password)
         finally:
             self._next()
 
@@ -80,12 +80,15 @@ def _step_back() -> None:
     os.nice(_NICER)
 
 
-def _matches(hashes: tuple[bytes, ...], password: bytes) -> bool:
-    """Every hash is tried, also after a match and for a password too long: the time tells nothing."""
-    found = False
+def _find(hashes: tuple[bytes, ...], password: bytes) -> bytes | bool:
+    """The last that belongs to it, or False.
+
+    Every hash is tried, also after a match and for a password too long: the time tells nothing.
+    """
+    found: bytes | bool = False
     for one in hashes:
         try:
-            found |= bcrypt.checkpw(password[:_MAX_PASSWORD_BYTES], one)
+            found = one if bcrypt.checkpw(password[:_MAX_PASSWORD_BYTES], one) else found
         except ValueError:
             continue  # a hash that bcrypt does not know; the config check has told the operator
-    return found and len(password) <= _MAX_PASSWORD_BYTES
+    return found if len(password) <= _MAX_PASSWORD_BYTES else False

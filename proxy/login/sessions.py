@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from proxy.gate.ask import ABSENT, BUSY, FOUND, REFUSED, UNREACHABLE, UNREADABLE
 from proxy.gate.people import People
-from proxy.gate.session import MAX_KNOWN, Session, SessionRecord, user_terms
+from proxy.gate.session import MAX_KNOWN, Session, SessionRecord
 from proxy.login.flights import Flights, Missed
 from proxy.login.people import Person, Refused
 from proxy.login.provider import ProviderError
@@ -29,6 +29,7 @@ from proxy.tokens.secret import digest as digest_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from proxy.gate.decision import Identity
     from proxy.gate.memory import Memory
     from proxy.gate.session import SessionStore
     from proxy.gate.snapshot import Snapshot
@@ -175,10 +176,9 @@ class SessionKeeper:
         terms = "" if self._people is None else self._people.terms_of(person.provider)
         return await self._begin(_session_of(person, terms, self._clock()), self._sealed(person), before)
 
-    async def begin_with_password(self, name: str, before: str = "") -> str:
-        """As `begin`, for the user of a password that was right."""
-        hashes = () if self._snapshot is None else self._snapshot.users.get(name, ())
-        session = Session(b"", f"basic:{name}", "", user_terms(name, hashes), self._clock(), (f"basic:{name}",))
+    async def begin_with_password(self, identity: Identity, before: str = "") -> str:
+        """As `begin`, for the user whose password was right in a form (`Gate.check_password`)."""
+        session = Session(b"", identity.name, "", identity.terms, self._clock(), (identity.name,))
         return await self._begin(session, "", before)
 
     async def _begin(self, session: Session, sealed: str, before: str) -> str:

@@ -39,7 +39,7 @@ routes:
     request = head(prefix.rstrip("/") + path, method)
     decision = gate.decide(request, ANN, "10.0.0.1", 1.0, 1.0)
     if hasattr(decision, "question"):
-        decision = gate.decide(request, ANN, "10.0.0.1", 1.0, 1.0, {decision.question: True})
+        decision = gate.decide(request, ANN, "10.0.0.1", 1.0, 1.0, {decision.question: decision.question.hashes[0]})
     return isinstance(decision, Forward)
 
 

@@ -48,7 +48,7 @@ def _token(kept, secret):
 
 
 def _basic(kept, user):
-    return None, basic(user, b"x"), True
+    return None, basic(user, b"x"), b"$2b$10$ann"
 
 
 def _jwt(kept, claims):

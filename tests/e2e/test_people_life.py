@@ -12,6 +12,7 @@ from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
+import bcrypt
 import pytest
 import yaml
 
@@ -230,6 +231,21 @@ def test_those_with_a_password_log_in_by_a_page_without_any_provider(tmp_path: P
         assert (refused.status, "Basic" in str(refused.headers["WWW-Authenticate"])) == (401, True)
         ann.submit("/-/logout")
         assert not _is_in(ann)
+
+
+def test_a_password_is_rotated_and_who_was_there_stays(tmp_path: Path) -> None:
+    """The new hash beside the old one ends nothing; a session goes with the hash that it began with."""
+    old, new = (bcrypt.hashpw(password, bcrypt.gensalt(4)).decode() for password in (b"ann", b"new"))
+    with people_site(tmp_path) as site:
+        before, after = Person(site), Person(site)
+        _reload(site, htpasswd_file=None, basic_auth_users={"ann": [old]})
+        before.submit("/-/login", user="ann", password="ann", rd="/app/x")
+        assert _is_in(before)
+        _reload(site, basic_auth_users={"ann": [new, old]})
+        after.submit("/-/login", user="ann", password="new", rd="/app/x")
+        assert (_is_in(before), _is_in(after)) == (True, True)
+        _reload(site, basic_auth_users={"ann": [new]})
+        assert (_is_in(before), _is_in(after)) == (False, True)
 
 
 def test_o14_the_provider_ends_a_session_by_itself(tmp_path: Path) -> None:

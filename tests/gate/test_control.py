@@ -10,7 +10,7 @@ from proxy.config.routes import on_every_host
 from proxy.gate.authorize import READING
 from proxy.gate.decision import Deny, Forward, Reason
 from proxy.gate.snapshot import CONTROL, RateLimit, Route, Rule, Telling, Way
-from tests.gate.play import AT, IP, NOW, OPEN, READ, ask, basic, gate
+from tests.gate.play import AT, HASHES, IP, NOW, OPEN, READ, ask, basic, gate
 from tests.wire.play import admit
 
 HOSTS = frozenset({b"noc.example.net"})
@@ -35,7 +35,7 @@ def decide(a_gate, path, *, host="noc.example.net", method="GET", shown=ANN, fie
     request = admit(f"{method} {path} HTTP/1.1\r\nHost: {host}\r\n{fields}\r\n".encode())
     decision, questions = ask(a_gate, request, shown)
     if questions:
-        decision = a_gate.decide(request, shown, IP, AT, NOW, dict.fromkeys(questions, True))
+        decision = a_gate.decide(request, shown, IP, AT, NOW, dict.fromkeys(questions, HASHES[0]))
     return decision
 
 

@@ -266,7 +266,7 @@ def test_a_fleet_that_a_new_store_does_not_know_is_no_guesser_and_costs_few_look
             assert decision == Deny(Reason.STORE_NEW, WRITE, retry_after_s=30.0)
     assert looks == one.snapshot.bounds.held.burst
     # whoever logs in from the same address is not held up
-    assert decide(one, read(), basic("ann", b"right"), answers=[True]) == Forward(READ, ANN)
+    assert decide(one, read(), basic("ann", b"right"), answers=[HASHES[0]]) == Forward(READ, ANN)
 
 
 def test_an_empty_store_is_no_excuse_for_a_reader():
@@ -282,7 +282,7 @@ def test_known_tokens_go_on_while_the_store_is_down():
 
 def test_a_password_is_checked_once_and_remembered():
     a_gate, shown = gate(), basic("ann", b"right")
-    assert ask(a_gate, read(), shown, answers=[True]) == (Forward(READ, ANN), [CheckPassword(HASHES, b"right")])
+    assert ask(a_gate, read(), shown, answers=[HASHES[0]]) == (Forward(READ, ANN), [CheckPassword(HASHES, b"right")])
     assert ask(a_gate, read("DELETE"), shown, at=AT + 59) == (Forward(READ, ANN), [])
     _, questions = ask(a_gate, read(), shown, at=AT + 60)
     assert questions == [CheckPassword(HASHES, b"right")]
@@ -301,12 +301,12 @@ def test_an_unknown_user_costs_the_same_and_never_gets_in():
     assert question.password == b"x"
     assert [one[:7] for one in question.hashes] == [b"$2b$12$"] * 2
     assert not set(question.hashes) & {one for hashes in SNAPSHOT.users.values() for one in hashes}
-    assert decide(gate(), read(), basic("mallory", b"x"), answers=[True]) == Deny(Reason.BAD_CREDENTIAL, READ)
+    assert decide(gate(), read(), basic("mallory", b"x"), answers=[HASHES[0]]) == Deny(Reason.BAD_CREDENTIAL, READ)
 
 
 def test_a_user_without_roles_is_known_and_may_nothing():
     a_gate = gate(roles={})
-    assert decide(a_gate, read(), basic("ann", b"right"), answers=[True]).reason is Reason.NOT_ALLOWED
+    assert decide(a_gate, read(), basic("ann", b"right"), answers=[HASHES[0]]).reason is Reason.NOT_ALLOWED
 
 
 def test_too_many_at_once():
@@ -479,7 +479,7 @@ def test_health_is_told_to_anybody(path, method):
     a_gate = gate(routes=(replace(READ, path="/"),))
     assert decide(a_gate, head(path, method)) == Local(Reason.HEALTH)
     # who may use this path of the upstream's does not take it from the others
-    assert isinstance(decide(a_gate, head(path, "POST"), basic("ann", b"x"), answers=[True]), Forward)
+    assert isinstance(decide(a_gate, head(path, "POST"), basic("ann", b"x"), answers=[HASHES[0]]), Forward)
     assert decide(a_gate, head(path, method)) == Local(Reason.HEALTH)
 
 
@@ -632,7 +632,7 @@ def test_a_right_guess_is_charged_once():
     a_gate = gate()
     for number in range(4):
         shown = basic("ann", b"right%d" % number)
-        assert isinstance(decide(a_gate, read(), shown, answers=[True]), Forward)
+        assert isinstance(decide(a_gate, read(), shown, answers=[HASHES[0]]), Forward)
     assert decide(a_gate, read(), basic("ann", b"right9")).reason is MANY
 
 
@@ -648,14 +648,14 @@ def test_guesses_are_told_to_wait():
 def test_a_guesser_does_not_lock_out_his_neighbours():
     """Behind one NAT with him: known tokens, and passwords and signed tokens that were right before, at any time."""
     a_gate, ann = gate(), basic("ann", b"right")
-    decide(a_gate, read(), ann, answers=[True])
+    decide(a_gate, read(), ann, answers=[HASHES[0]])
     decide(a_gate, read(), jwt(), answers=[claims(expires_at=NOW + 9999)])
     for later in (0.0, 30.0, 4000.0):
         at = AT + later
         assert guesses(a_gate, bearer(b"wrong"), 9, at=at)[-1] is MANY
         assert decide(a_gate, write(), bearer(SENDER_SECRET), at=at) == Forward(WRITE, WRITER)
         assert decide(a_gate, read(), bearer(GRAFANA_SECRET), at=at) == Forward(READ, VIEWER)
-        fresh = [] if later < 60 else [True]
+        fresh = [] if later < 60 else [HASHES[0]]
         assert decide(a_gate, read(), ann, at=at, answers=fresh) == Forward(READ, ANN)
         fresh = [] if later < 300 else [claims(expires_at=NOW + 9999)]
         assert decide(a_gate, read(), jwt(), at=at, answers=fresh) == Forward(READ, CAROL)

@@ -20,6 +20,7 @@ from proxy.gate.tenants import Tenants
 from tests.gate.play import (
     AT,
     GRAFANA_SECRET,
+    HASHES,
     READ,
     SENDER_SECRET,
     SNAPSHOT,
@@ -237,11 +238,11 @@ def test_guesses_at_one_user_from_everywhere(user):
 
 def test_who_is_known_is_never_locked_out():
     a_gate, ann = gate(bounds=PER_USER), basic("ann", b"right")
-    decide(a_gate, read(), ann, answers=[True])
+    decide(a_gate, read(), ann, answers=[HASHES[0]])
     for later in (0.0, 30.0, 90_000.0):
         for number in range(9):
             guess_at(a_gate, "ann", number, at=AT + later)
-        fresh = [] if later < 60 else [True]
+        fresh = [] if later < 60 else [HASHES[0]]
         assert isinstance(decide(a_gate, read(), ann, at=AT + later, answers=fresh), Forward)
         assert decide(a_gate, read(), bearer(GRAFANA_SECRET), at=AT + later).__class__ is Forward
         assert guess_at(a_gate, "ann", 8, at=AT + later)[0] is MANY
@@ -252,7 +253,7 @@ def test_who_is_stopped_by_address_charges_no_user():
     a_gate = gate(bounds=bounds)
     for _ in range(50):
         ask(a_gate, read(), basic("ann", b"x"))
-    assert isinstance(decide(a_gate, read(), basic("ann", b"right"), ip="192.0.2.1", answers=[True]), Forward)
+    assert isinstance(decide(a_gate, read(), basic("ann", b"right"), ip="192.0.2.1", answers=[HASHES[0]]), Forward)
 
 
 def test_what_is_remembered_of_guesses_is_bounded():

@@ -9,7 +9,7 @@ from proxy.gate.decide import Gate
 from proxy.gate.decision import Forward, Reason
 from proxy.gate.guessers import Guessers, count_guessers, list_guessers
 from proxy.gate.snapshot import Bounds, RateLimit
-from tests.gate.play import AT, IP, SNAPSHOT, STRANGE_SECRET, basic, bearer, decide, guess, memory, read
+from tests.gate.play import AT, HASHES, IP, SNAPSHOT, STRANGE_SECRET, basic, bearer, decide, guess, memory, read
 
 #: Four at once, then one a second, by address and by user.
 BOUNDS = Bounds(
@@ -84,7 +84,7 @@ def test_who_is_known_is_let_in_while_the_list_names_them():
     """The list says who must not guess; it keeps out nobody who need not."""
     a_gate, made = known()
     ann = basic("ann", b"right")
-    assert isinstance(decide(a_gate, read(), ann, answers=[True]), Forward)
+    assert isinstance(decide(a_gate, read(), ann, answers=[HASHES[0]]), Forward)
     for number in range(9):
         guess(a_gate, read(), basic("ann", b"x%d" % number), False)
         guess(a_gate, read(), basic("ann", b"y%d" % number), False, ip=f"192.0.2.{number}")

@@ -12,6 +12,7 @@ from proxy.gate.snapshot import Way
 from tests.gate.play import (
     AT,
     GRAFANA_SECRET,
+    HASHES,
     IP,
     NOW,
     OPEN,
@@ -39,7 +40,7 @@ ROLES = {**SNAPSHOT.roles, "cert:CN=ann": frozenset({"admin"}), "token:grafana":
 CERTIFICATE = ShownCertificate(("cert:CN=ann",), NOW + 60)
 
 
-def put(shown, *fields, method="POST", path="/prometheus/-/x", host="noc.example", facts=True):
+def put(shown, *fields, method="POST", path="/prometheus/-/x", host="noc.example", facts=HASHES[0]):
     lines = "".join(f"{line}\r\n" for line in fields)
     request = admit(f"{method} {path} HTTP/1.1\r\nHost: {host}\r\n{lines}\r\n".encode())
     made = gate(routes=ROUTES, roles=ROLES, external_url="https://public.example")

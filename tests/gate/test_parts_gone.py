@@ -16,6 +16,7 @@ from tests.gate.play import (
     AT,
     GRACE_S,
     GRAFANA,
+    HASHES,
     NOW,
     READ,
     SENDER,
@@ -91,7 +92,7 @@ def introspection(later):
 
 
 def passwords():
-    made = remembering(basic("ann", b"right"), True, read())
+    made = remembering(basic("ann", b"right"), HASHES[0], read())
     return told(made, read(), basic("ann", b"right")), told(made, read(), basic("bob", b"right"), BUSY)
 
 

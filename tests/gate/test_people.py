@@ -292,7 +292,7 @@ def test_a_provider_that_is_down_costs_nobody_a_session(answer, reason):
 # passwords
 
 
-ANN = Session(DIGEST, "basic:ann", "", user_terms("ann", HASHES), NOW, ("basic:ann",))
+ANN = Session(DIGEST, "basic:ann", "", user_terms("ann", HASHES[0]), NOW, ("basic:ann",))
 
 
 def test_a_password_s_session_is_that_user():
@@ -308,7 +308,14 @@ def test_it_lets_in_where_passwords_do_and_nowhere_else():
     assert isinstance(decide(gate(EVE)[0], ask("/only/x", COOKIE)), Forward)
 
 
-@pytest.mark.parametrize("users", [{}, {"ann": HASHES[:1]}, {"ann": (b"$2b$12$new",)}, {"bob": HASHES}])
+@pytest.mark.parametrize("hashes", [HASHES[:1], HASHES[::-1], (*HASHES, b"$2b$12$new")])
+def test_another_hash_beside_that_of_its_password_ends_nothing(hashes):
+    """As in a rotation of passwords: the new one comes, and then the old one goes."""
+    made, _ = gate(ANN, users={"ann": hashes})
+    assert decide(made, ask("/prometheus/x", COOKIE)).identity.name == "basic:ann"
+
+
+@pytest.mark.parametrize("users", [{}, {"ann": HASHES[1:]}, {"ann": (b"$2b$12$new",)}, {"bob": HASHES}])
 def test_with_the_password_it_ends(users):
     made, _ = gate(ANN, users=users)
     assert decide(made, ask("/prometheus/x", COOKIE)).reason is Reason.SESSION_ENDED
@@ -319,6 +326,16 @@ def test_a_password_in_a_form_is_judged_as_everywhere():
     shown = basic("ann", b"right")
     need = made.check_password(shown, IP, AT, NOW, {})
     assert need.question == CheckPassword(HASHES, b"right")
+
+
+@pytest.mark.parametrize("found", HASHES)
+def test_a_session_by_a_form_is_of_the_hash_that_the_password_has(found):
+    made, _ = gate()
+    shown = basic("ann", b"right")
+    terms = made.check_password(shown, IP, AT, NOW, {CheckPassword(HASHES, b"right"): found}).terms
+    assert terms == user_terms("ann", found)
+    assert made.check_password(shown, IP, AT + 1, NOW, {}).terms == terms, "by memory, too"
+    assert decide(gate(replace(ANN, terms=terms))[0], ask("/prometheus/x", COOKIE)).identity.name == "basic:ann"
 
 
 # who is sent to log in
@@ -424,7 +441,7 @@ def test_who_shows_a_password_beside_it_may_be_a_program():
     head = ask("/prometheus/x", COOKIE, method="POST")
     need = decide(made, head, basic("ann", b"right"))
     assert isinstance(need, Need)
-    decision = made.decide(head, basic("ann", b"right"), IP, AT, NOW, {need.question: True})
+    decision = made.decide(head, basic("ann", b"right"), IP, AT, NOW, {need.question: HASHES[0]})
     assert isinstance(decision, Forward)
 
 

@@ -79,7 +79,7 @@ def test_nobody_unknown_learns_of_it():
     confined = gate(sources=sources(token_sender="10.0.0.0/8", basic_ann="10.0.0.0/8"))
     assert decide(confined, write(), bearer(b"pgw_wrong"), ip=OUTSIDE).reason is Reason.BAD_CREDENTIAL
     assert guess(confined, read(), basic("ann", b"wrong"), False, ip=OUTSIDE)[0].reason is Reason.BAD_CREDENTIAL
-    assert guess(confined, read(), basic("ann", b"right"), True, ip=OUTSIDE)[0].reason is Reason.SOURCE_NOT_ALLOWED
+    assert guess(confined, read(), basic("ann", b"right"), HASHES[0], ip=OUTSIDE)[0].reason is Reason.SOURCE_NOT_ALLOWED
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_nobody_unknown_learns_of_it():
         ("jwt_ groups=sre", jwt(), [claims(granted=("jwt: groups=sre",))]),
         ("cert_CN=g", ShownCertificate(("cert:CN=g", "cert:SAN=g.example"), NOW + 60), []),
         ("cert_SAN=g.example", ShownCertificate(("cert:CN=g", "cert:SAN=g.example"), NOW + 60), []),
-        ("basic_ann", basic("ann", b"x"), [True]),
+        ("basic_ann", basic("ann", b"x"), [HASHES[0]]),
     ],
 )
 def test_whoever_has_a_name_may_be_confined(key, shown, answers):
@@ -114,7 +114,7 @@ def test_outside_of_its_networks_a_role_is_not_had_and_others_are():
         routes=(route,), roles=roles, users={"ann": HASHES}, sources=sources(role_admin="10.0.0.0/8")
     )
     ann = basic("ann", b"x")
-    inside = decide(confined, read("DELETE"), ann, ip=INSIDE, answers=[True])
+    inside = decide(confined, read("DELETE"), ann, ip=INSIDE, answers=[HASHES[0]])
     assert isinstance(inside, Forward)
     assert inside.told.endswith(b"X-Promgate-Roles: admin,viewer\r\n")
     outside = decide(confined, read(), ann, ip=OUTSIDE)

@@ -17,10 +17,10 @@ def passwords():
 
 def test_a_password_is_known_for_a_minute():
     known = passwords()
-    assert not known.knows(ANN, HASHES, AT)
-    known.remember(ANN, HASHES, AT)
-    assert known.knows(ANN, HASHES, AT + 59)
-    assert not known.knows(ANN, HASHES, AT + 60)
+    assert known.find(ANN, HASHES, AT) is None
+    known.remember(ANN, HASHES, HASHES[1], AT)
+    assert known.find(ANN, HASHES, AT + 59) == HASHES[1]
+    assert known.find(ANN, HASHES, AT + 60) is None
     assert known.knew(ANN, HASHES)
 
 
@@ -40,26 +40,26 @@ def test_a_password_is_known_for_a_minute():
 )
 def test_another_password_is_another(shown, hashes):
     known = passwords()
-    known.remember(ANN, HASHES, AT)
-    assert not known.knows(shown, hashes, AT)
+    known.remember(ANN, HASHES, HASHES[1], AT)
+    assert known.find(shown, hashes, AT) is None
     assert not known.knew(shown, hashes)
 
 
 def test_the_memory_of_another_process_is_of_no_use():
     one, other = VerifiedPasswords(bytes(32)), VerifiedPasswords(b"\1" * 32)
     assert one._mark(ANN, HASHES) != other._mark(ANN, HASHES)
-    one.remember(ANN, HASHES, AT)
-    assert not any(b"right" in mark or b"ann" in mark for mark in one._until)
+    one.remember(ANN, HASHES, HASHES[0], AT)
+    assert not any(b"right" in mark or b"ann" in mark for mark in one._known)
 
 
 def test_passwords_are_bounded_and_the_oldest_goes():
     known = passwords()
     first, second = ShownPassword("u", b"0"), ShownPassword("u", b"1")
     for number in range(MANY):
-        known.remember(ShownPassword("u", b"%d" % number), HASHES, AT)
-    known.remember(first, HASHES, AT + 1)  # again, and so it is the youngest
-    known.remember(ANN, HASHES, AT + 1)
-    assert len(known._until) == MANY
+        known.remember(ShownPassword("u", b"%d" % number), HASHES, HASHES[0], AT)
+    known.remember(first, HASHES, HASHES[0], AT + 1)  # again, and so it is the youngest
+    known.remember(ANN, HASHES, HASHES[0], AT + 1)
+    assert len(known._known) == MANY
     assert known.knew(first, HASHES)
     assert not known.knew(second, HASHES)
 

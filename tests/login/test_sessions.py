@@ -10,10 +10,11 @@ from dataclasses import replace
 import pytest
 
 from proxy.gate.ask import ABSENT, FOUND, REFUSED, UNREACHABLE, UNREADABLE
+from proxy.gate.decision import Identity
 from proxy.gate.memory import Memory
 from proxy.gate.providers import OidcLogin, SessionTimes
-from proxy.gate.session import SessionRules
-from proxy.gate.snapshot import Snapshot
+from proxy.gate.session import SessionRules, user_terms
+from proxy.gate.snapshot import Snapshot, Way
 from proxy.login import sessions
 from proxy.login.people import LoggedOut, Person, Refused
 from proxy.login.provider import ProviderError
@@ -478,7 +479,9 @@ def test_a_reload_ends_what_it_does_not_bear(snapshot, tmp_path):
     @play
     async def act(on):
         secret = await on.keeper.begin(CAROL)
-        password = await on.keeper.begin_with_password("ann")
+        password = await on.keeper.begin_with_password(
+            Identity("basic:ann", frozenset(), Way.BASIC, terms=user_terms("ann", b"$2b$12$ann"))
+        )
         on.later(20)
         on.keeper.take(snapshot, {})
         assert on.live(secret) is None

@@ -27,7 +27,9 @@ PAGES = Route(
 class People:
     async def answer(self, question):
         await asyncio.sleep(0)
-        return question.password == b"right" if isinstance(question, CheckPassword) else ABSENT
+        if not isinstance(question, CheckPassword):
+            return ABSENT
+        return question.hashes[0] if question.password == b"right" else False
 
 
 def asking(proxies=LOCAL, **changes):

@@ -11,6 +11,7 @@ from proxy.gate.ask import BUSY, CheckPassword
 from proxy.gate.credentials import ShownPassword, read_credential
 from proxy.gate.decision import Deny, Forward, Identity, Reason
 from proxy.gate.redirect import RedirectGate
+from proxy.gate.session import user_terms
 from proxy.gate.snapshot import Bounds, RateLimit, Way
 from proxy.relay.judging import Judging
 from tests.relay.stage import on_a_loop, stage
@@ -35,7 +36,9 @@ class Passwords:
         assert isinstance(question, CheckPassword)
         self.asked.append(question)
         await asyncio.sleep(0)
-        return question.password == b"right" and question.hashes == HASHES if self._says is None else self._says
+        if self._says is not None:
+            return self._says
+        return HASHES[0] if question.password == b"right" and question.hashes == HASHES else False
 
 
 def people(snapshot):
@@ -50,7 +53,9 @@ def judged(finder, **options):
 async def test_a_right_password_is_somebody():
     async with judged(Passwords()) as relay:
         said = await Judging(relay.context).password(ShownPassword("ann", b"right"), IP)
-        assert said == Identity("basic:ann", frozenset({"viewer"}), Way.BASIC)
+        assert said == Identity(
+            "basic:ann", frozenset({"viewer"}), Way.BASIC, terms=user_terms("ann", HASHES[0])
+        )
 
 
 @pytest.mark.parametrize(

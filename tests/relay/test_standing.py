@@ -105,7 +105,7 @@ async def test_an_event_stream_too_and_by_itself():
 class Passwords:
     """A finder that says what it is told to."""
 
-    says: object = True
+    says: object = b"$2b$12$ann"
 
     async def answer(self, question):
         assert isinstance(question, CheckPassword)
@@ -113,7 +113,7 @@ class Passwords:
 
 
 @pytest.mark.parametrize(
-    ("says", "reasons"), [(False, ["bad_credential"]), (True, []), (BUSY, [])]
+    ("says", "reasons"), [(False, ["bad_credential"]), (b"$2b$12$ann", []), (BUSY, [])]
 )
 @on_a_loop
 async def test_a_password_that_was_changed_is_asked_about(says, reasons):
