@@ -36,6 +36,8 @@ DOCS = HERE.parent / "docs"
 #: In docs/performance.md: what follows is made by `make bench PUBLISH=1`.
 PUBLISHED_FROM = "<!-- bench -->\n"
 BASELINE = "baseline"
+#: Between the last load and the look at what memory a server keeps.
+REST_S = 20.0
 OTHER_PARTS = ("memory", "logins", "start", "scale", "fleet")
 
 #: What promgate is given more of, one at a time; the first is what the others are compared with.
@@ -158,6 +160,7 @@ def _prove_and_measure(plan: Plan, stage: Stage, servers: Sequence[Server], repo
         seen = ", ".join(f"{name} {result.cost(name).median:.1f}" for name in result.samples if name != "direct")
         _say(f"{workload.title}: {seen} {workload.per} ({time.monotonic() - began:.0f} s)")
     if "memory" in plan.parts:
+        time.sleep(REST_S)  # for all alike: some give back what they do not need after a while
         report.memory = {server.name: (at_start[server.name], server.child.memory()) for server in proxies}
 
 

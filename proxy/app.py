@@ -39,7 +39,7 @@ from proxy.parts import Ledger, Parts, console_only, in_background, make_ledger,
 from proxy.pki.certificates import Certificates
 from proxy.pki.expiry import CertificateEnds
 from proxy.pki.watch import CertWatch, TrustWatch
-from proxy.process import prepare_process, room_for_sockets
+from proxy.process import give_back_memory, prepare_process, room_for_sockets
 from proxy.relay.beside import open_beside
 from proxy.relay.budget import Budget
 from proxy.relay.context import RelayContext
@@ -70,6 +70,7 @@ if TYPE_CHECKING:
     from proxy.tokens.ports import Asked
 
 _log = logging.getLogger("promgate.server")
+_GIVE_BACK_EACH_S = 15.0
 _TLS_VERSIONS = {"TLS12": ssl.TLSVersion.TLSv1_2, "TLS13": ssl.TLSVersion.TLSv1_3}
 
 
@@ -136,6 +137,7 @@ class App:
             if certificate is not None:
                 in_background(stack, certificate[0].run(parts.use))
             in_background(stack, sweep(parts, self._memory))
+            in_background(stack, _stay_small())
             in_background(stack, keep_judging(lambda: [each.relay for each in parts.every_listener]))
             in_background(stack, reach.run())
             in_background(stack, follow(lambda: [pool.files for pool in relay.pools.values() if pool.files]))
@@ -358,6 +360,12 @@ def _door(parts: Parts, people: People, judging: Judging) -> Door:
         judging=judging,
         now=parts.relay.clock.now,
     )
+
+
+async def _stay_small() -> None:
+    while True:
+        await asyncio.sleep(_GIVE_BACK_EACH_S)
+        give_back_memory()
 
 
 def run(loaded: Loaded) -> int:

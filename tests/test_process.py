@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
 
@@ -43,6 +44,27 @@ def test_what_sockets_may_hold_leaves_files_for_the_rest(files: int, room: tuple
     command = ["prlimit", f"--nofile={files}:{files}", sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=60)
     assert done.stdout.split() == [str(each) for each in room]
+
+
+BURST = """
+from proxy.process import give_back_memory, prepare_process
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096
+prepare_process()
+bodies = [b"x" * (64 * 1024 + number) for number in range(128)]
+kept = b"x" * 1025  # the end of the heap stays in use
+full = resident()
+del bodies
+held = resident()
+give_back_memory()
+print(full - held < 2 ** 20, held - resident() > 6 * 2 ** 20)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="malloc_trim is glibc's")
+def test_what_a_burst_took_is_kept_for_a_while_and_given_back() -> None:
+    done = subprocess.run([sys.executable, "-c", BURST], capture_output=True, text=True, env=environment(), timeout=60)
+    assert (done.stdout, done.stderr) == ("True True\n", "")
 
 
 @pytest.mark.parametrize("user", [os.geteuid(), NOBODY] if os.geteuid() == 0 else [os.geteuid()])
