@@ -98,7 +98,9 @@ class Authenticator:
                 return self._hold(route, identity, ip, at)
             return Deny(reason, route, identity=identity)
         if identity.way not in route.ways:
-            return Deny(Reason.NOT_ALLOWED, route, identity=identity)
+            # Where a good token is as little looked at as any other, it must not be told from them.
+            reason = Reason.NOT_ALLOWED if _takes_tokens(route) else Reason.WAY_NOT_OPEN
+            return Deny(reason, route, identity=identity)
         return identity
 
     def _ended(self, route: Route, token: Token, way: Way, now: float) -> Reason:
@@ -121,12 +123,14 @@ class Authenticator:
     def _unknown_token(
         self, route: Route, shown: ShownToken, ip: str, at: float, now: float, facts: Mapping[Question, Answer]
     ) -> Identity | Deny | Need:
-        takes_tokens = Way.WRITE_TOKEN in route.ways or Way.BEARER in route.ways
+        takes_tokens = _takes_tokens(route)
         lost = self._may_be_lost(now) if takes_tokens and route.kind is RouteKind.REMOTE_WRITE else None
         if shown.text and Way.INTROSPECTION in route.ways:
             introspect = Introspect(shown.text)
             if lost is None or facts.get(introspect) != REFUSED:
                 return self._foreign(route, Way.INTROSPECTION, introspect, shown.digest, ip, at, now, facts)
+        if not takes_tokens:
+            return Deny(Reason.WAY_NOT_OPEN, route)
         if lost is Reason.STORE_EMPTY:
             return Deny(lost, route)
         question = FindToken(shown.digest)
@@ -134,7 +138,7 @@ class Authenticator:
         if answer == UNREADABLE:
             return Deny(Reason.STORE_UNREADABLE, route)
         is_absent = answer == ABSENT
-        if not takes_tokens or not shown.minted or (is_absent and lost is None):
+        if not shown.minted or (is_absent and lost is None):
             return self._wrong(route, ip, at)
         if is_absent and lost is not None:
             return Deny(lost, route)
@@ -288,6 +292,10 @@ class Authenticator:
         if identity is None:
             identity = self._identities[name] = Identity(name, self._snapshot.roles.get(name, _NO_ROLES), Way.BASIC)
         return identity
+
+
+def _takes_tokens(route: Route) -> bool:
+    return Way.WRITE_TOKEN in route.ways or Way.BEARER in route.ways
 
 
 def _decoys(users: Iterable[tuple[bytes, ...]]) -> tuple[bytes, ...]:

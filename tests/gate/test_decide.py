@@ -115,11 +115,6 @@ def test_known_but_not_for_this_route():
     assert (status, set(fields)) == (403, {"Content-Type", "Content-Length"})
 
 
-def test_known_but_not_in_this_way():
-    route = replace(READ, ways=frozenset({Way.BASIC}))
-    assert decide(gate(routes=(route,)), read(), bearer(GRAFANA_SECRET)).reason is Reason.NOT_ALLOWED
-
-
 def test_a_reader_reads():
     assert decide(gate(), read(), bearer(GRAFANA_SECRET)) == Forward(READ, VIEWER)
     assert decide(gate(), read("POST"), bearer(GRAFANA_SECRET)) == Deny(Reason.NOT_ALLOWED, READ, identity=VIEWER)
@@ -185,7 +180,7 @@ def a_gate_memory(a_gate):
 def test_a_token_is_not_looked_for_where_none_is_taken():
     route = replace(WRITE, ways=frozenset({Way.JWT}))
     decision, questions = ask(gate(routes=(route,)), write(), bearer(STRANGE_SECRET))
-    assert (decision.reason, questions) == (Reason.BAD_CREDENTIAL, [])
+    assert (decision.reason, questions) == (Reason.WAY_NOT_OPEN, [])
 
 
 @pytest.mark.parametrize("secret", [b"", b"x", b"pgw_", STRANGE_SECRET[:-1] + b"!", STRANGE_SECRET[:-1], b"s.3.cret"])
@@ -318,6 +313,29 @@ def test_too_many_at_once():
 def test_a_password_is_not_tried_where_none_is_taken():
     decision, questions = ask(gate(), write(), basic("ann", b"right"))
     assert (decision, questions) == (Deny(Reason.WAY_NOT_OPEN, WRITE), [])
+
+
+NO_TOKENS = replace(READ, ways=frozenset({Way.BASIC}))
+
+
+@pytest.mark.parametrize(
+    ("route", "shown"),
+    [
+        (NO_TOKENS, bearer(b"of-another-program")),
+        (NO_TOKENS, bearer(STRANGE_SECRET)),
+        (NO_TOKENS, bearer(GRAFANA_SECRET)),
+        (NO_TOKENS, bearer(SENDER_SECRET)),
+        (NO_TOKENS, jwt()),
+        (replace(READ, ways=frozenset({Way.BEARER})), basic("ann", b"right")),
+    ],
+)
+def test_what_a_route_does_not_take_is_not_looked_at_and_no_guess(route, shown):
+    """A dashboard that is set up wrongly keeps nobody else at its address from logging in, and learns nothing."""
+    a_gate = gate(routes=(route,))
+    told = [ask(a_gate, read(), shown) for _ in range(20)]
+    assert [(decision.reason, questions) for decision, questions in told] == [(Reason.WAY_NOT_OPEN, [])] * 20
+    nothing_good = decide(gate(routes=(route,)), read(), bearer(b"x"))
+    assert answered(told[0][0]) == answered(nothing_good)
 
 
 # JWT
