@@ -42,8 +42,9 @@ API = "/-/api/v1"
 TOO_MANY = 429
 OPENS = {"Accept": "text/html,*/*", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Site": "none"}
 NO_LIMIT = {"rate": 1_000_000, "interval": "1s", "burst": 1_000_000}
-#: What a browser must be told, and nobody else.
-FOR_THE_BROWSER = {"set-cookie", "location"}
+#: What a browser must be told, and nobody else; and the link that ends its session at the provider, by its ID token.
+FOR_THE_BROWSER = {"set-cookie", "location", "refresh"}
+LOGOUT_LINK = re.compile(rb'href="[^"]*/end\?[^"]*"')
 
 
 def told(value: Mapping[str, object], status: int = 200) -> Reply:
@@ -214,7 +215,7 @@ class Stage:
         )  # fmt: skip
         lines = [f"{name}: {value}" for name, value in answer.headers.items() if name.lower() not in FOR_THE_BROWSER]
         where = f"an answer to {method} {path.partition('?')[0]}"
-        self.keep(where, f"{answer.status}\n{lines}\n".encode() + answer.body)
+        self.keep(where, f"{answer.status}\n{lines}\n".encode() + LOGOUT_LINK.sub(b"", answer.body))
         return answer
 
     def browse(self, path: str, method: str = "GET", form: Mapping[str, str] | None = None, **headers: str) -> Answer:
@@ -308,7 +309,8 @@ def _log_in(stage: Stage) -> None:
     stage.browse(begin())
     token = next(one for what, one in stage.known.items() if what.startswith("id_token"))
     stage.browse("/-/logout/backchannel/corp", "POST", {"logout_token": token})
-    stage.browse("/-/logout", "POST", {}, **{"Sec-Fetch-Site": "same-origin"})
+    left = stage.browse("/-/logout", "POST", {}, **{"Sec-Fetch-Site": "same-origin"})
+    assert len(LOGOUT_LINK.findall(left.body)) == 1, left.body
 
 
 def _ask_with_opaque_tokens(stage: Stage) -> None:
