@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 CHECK_EACH_S = 5.0
 _CHECK_S = 3.0
+#: Each holds a socket that no client's request has then; those that are gone hold it for `_CHECK_S`.
+AT_ONCE = 16
 _STATUS = re.compile(rb"HTTP/1\.[01] ([0-9]{3})[ \r]").match
 
 
@@ -30,13 +32,18 @@ class Reach:
         self.reached: dict[Upstream, bool] = {}
 
     async def run(self, each_s: float = CHECK_EACH_S) -> None:
+        places = asyncio.Semaphore(AT_ONCE)
         while True:
             pools = list(dict.fromkeys(self._pools()))
-            failures = await asyncio.gather(*map(_try, pools))
-            for pool, failure in zip(pools, failures, strict=True):
-                pool.note(failure)
-            self.reached = {pool.upstream: not failure for pool, failure in zip(pools, failures, strict=True)}
+            await asyncio.gather(*(self._look(pool, places) for pool in pools))
+            self.reached = {pool.upstream: self.reached[pool.upstream] for pool in pools}
             await asyncio.sleep(each_s)
+
+    async def _look(self, pool: Pool, places: asyncio.Semaphore) -> None:
+        async with places:
+            failure = await _try(pool)
+        pool.note(failure)
+        self.reached[pool.upstream] = not failure
 
     def missing(self) -> list[Upstream]:
         """The upstreams that cannot be reached, or have not been yet."""

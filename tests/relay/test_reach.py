@@ -7,7 +7,7 @@ import socket
 
 from proxy.gate.snapshot import Upstream
 from proxy.relay.pool import Pool
-from proxy.relay.reach import Reach
+from proxy.relay.reach import AT_ONCE, Reach
 from proxy.wire.response import ResponseMemo
 from tests.kit.process import free_port
 from tests.relay.stage import on_a_loop, until
@@ -58,6 +58,35 @@ async def test_an_upstream_that_goes_and_comes_is_told_once_each(caplog):
     assert [text.startswith(lost) for text in told] == [True, False, True, False, True]
     assert told[1] == told[3] == back
     assert len([record for record in caplog.records if gone.authority in record.getMessage()]) == 1
+
+
+@on_a_loop
+async def test_many_are_looked_at_a_few_at_a_time_and_each_is_told_of_as_it_is_found():
+    """Each look holds a socket, which is then not there for a client."""
+    at_once, most = 0, 0
+
+    async def serve(reader, writer):
+        nonlocal at_once, most
+        at_once += 1
+        most = max(most, at_once)
+        await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)
+        if at_once >= AT_ONCE:
+            full.set()
+        await full.wait()
+        for _ in range(3):
+            await asyncio.sleep(0)
+        at_once -= 1
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+        writer.close()
+
+    full = asyncio.Event()
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    many = [Upstream("127.0.0.1", port, health_path=b"/%d" % number) for number in range(3 * AT_ONCE)]
+    async with checking(*many) as (reach, _):
+        await until(lambda: len(reach.reached) == len(many) and all(reach.reached.values()))
+    server.close()
+    assert most == AT_ONCE
 
 
 @on_a_loop
