@@ -73,6 +73,9 @@ class Pool:
         self._sockets = 2 if upstream == CONTROL else 1  # both ends of it are ours
         #: None: it is reached with no files and no credential.
         self.files = UpstreamFiles(upstream) if upstream.tls or upstream.login else None
+        if self.files is not None:
+            self.files.on_new_context = self.distrust
+        self._distrusted = 0  # how often
         self.is_down = False
         self._refused_at = float("-inf")
         self._memo = memo
@@ -114,7 +117,7 @@ class Pool:
 
     def give(self, connection: UpstreamConnection, now: float) -> None:
         """Take back a connection that is between two exchanges."""
-        if self._retired or len(self._idle) >= _MAX_IDLE:
+        if self._retired or connection.trust != self._distrusted or len(self._idle) >= _MAX_IDLE:
             connection.abort()
             return
         self._idle[connection] = now
@@ -133,6 +136,14 @@ class Pool:
         """No route goes here any more: what is under way ends, and nothing is kept."""
         self._retired = True
         self._budget.pools.discard(self)
+        self._drop_idle()
+
+    def distrust(self) -> None:
+        """The upstream was verified, and we showed ourselves, by files that count no more: keep nothing of before."""
+        self._distrusted += 1
+        self._drop_idle()
+
+    def _drop_idle(self) -> None:
         for connection in list(self._idle):
             connection.abort()
 
@@ -193,10 +204,10 @@ class Pool:
 
     async def _dial(self) -> UpstreamConnection:
         """OSError when it is refused, is not whom it should be, or when there is no such socket (yet)."""
-        loop, upstream = asyncio.get_running_loop(), self.upstream
+        loop, upstream, trust = asyncio.get_running_loop(), self.upstream, self._distrusted
 
         def protocol() -> UpstreamConnection:
-            return UpstreamConnection(self, self._memo)
+            return UpstreamConnection(self, self._memo, trust)
 
         if upstream == CONTROL and self._internal is not None:
             return await self._internal.connect(protocol)

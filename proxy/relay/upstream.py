@@ -43,12 +43,15 @@ class UpstreamConnection(asyncio.Protocol):
         "_transport",
         "pool",
         "reading",
+        "trust",
         "used",
         "write",
     )
 
-    def __init__(self, pool: Pool, memo: ResponseMemo) -> None:
+    def __init__(self, pool: Pool, memo: ResponseMemo, trust: int = 0) -> None:
+        """`trust`: how often its pool had lost its trust when this was begun."""
         self.pool = pool
+        self.trust = trust
         self._memo = memo
         self._exchange: Exchange | None = None
         self._heard = False

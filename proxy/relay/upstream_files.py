@@ -41,6 +41,8 @@ class UpstreamFiles:
         self._secret_file = Path(self._login.file) if self._login is not None and self._login.file else None
         self._seen = self._judged = self._look()
         self._reading = False
+        #: Called by `follow` once connections are made with another context than those before.
+        self.on_new_context: Callable[[], None] = lambda: None
 
     @property
     def follows(self) -> bool:
@@ -53,12 +55,15 @@ class UpstreamFiles:
             self._context = await asyncio.to_thread(build_client_context, self._tls)
         return self._context
 
-    def poll(self) -> None:
-        """One look at the files; what has changed and is at rest is taken. Blocks, raises nothing."""
+    def poll(self) -> bool:
+        """One look at the files; what has changed and is at rest is taken. Blocks, raises nothing.
+
+        Whether there is a new context.
+        """
         before, now = self._seen, self._look()
         self._seen = now
         if now != before or now == self._judged:
-            return
+            return False
         changed = [path for path, stamp in now.items() if stamp != self._judged.get(path)]
         self._judged = now
         try:
@@ -67,8 +72,10 @@ class UpstreamFiles:
             if self._tls is not None and any(path in changed for path in self._tls_files):
                 self._context = build_client_context(self._tls)
                 _log.info("upstream %s: the changed TLS files are taken for new connections", self._name)
+                return True
         except (PairError, OSError, ValueError) as error:
             _log.error("upstream %s: changed files are not taken, the last good ones go on: %s", self._name, error)
+        return False
 
     async def read_again(self) -> None:
         """The credential was refused: it may have been changed a moment ago. A bad file is told of by `poll`."""
@@ -105,12 +112,12 @@ async def follow(files: Callable[[], Iterable[UpstreamFiles]], poll_s: float = P
         await asyncio.sleep(poll_s)
         there = [each for each in files() if each.follows]
         if there:
-            await asyncio.to_thread(_poll, there)
+            for changed in await asyncio.to_thread(_poll, there):
+                changed.on_new_context()
 
 
-def _poll(files: list[UpstreamFiles]) -> None:
-    for each in files:
-        each.poll()
+def _poll(files: list[UpstreamFiles]) -> list[UpstreamFiles]:
+    return [each for each in files if each.poll()]
 
 
 def _line(login: UpstreamLogin, secret: str) -> bytes:

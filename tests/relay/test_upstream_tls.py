@@ -9,6 +9,7 @@ import logging
 import ssl
 from dataclasses import replace
 from datetime import UTC, datetime
+from time import monotonic
 
 import pytest
 
@@ -148,6 +149,29 @@ async def test_a_changed_pair_is_taken_and_a_bad_one_is_not(pki, tmp_path, caplo
         for pool in relay.context.pools.values():
             pool.close()
         assert await ask(relay) == (200, "(['promgate'], '')")
+
+
+@both_loops
+@on_a_loop
+async def test_what_the_authority_of_before_has_verified_carries_nothing_more(pki, tmp_path, caplog, loop):
+    """Neither what is idle when the file changes, nor what is under way and comes back later."""
+    caplog.set_level(logging.INFO)
+    ca = tmp_path / "ca.crt"
+    put(ca, (pki / "ours" / "ca.crt").read_bytes())
+    async with tls_upstream(pki) as port, reaching(port, ours(pki, ca_file=str(ca))) as relay:
+        (pool,) = relay.context.pools.values()
+        assert (await ask(relay))[0] == 200
+        under_way = await pool.dial(5.0)
+        assert (pool.idle, pool.active) == (1, 1)
+        put(ca, (pki / "other" / "ca.crt").read_bytes())
+        await until(lambda: pool.idle == 0)
+        pool.give(under_way, monotonic())
+        assert pool.idle == 0
+        assert (await ask(relay))[0] == 502, "its certificate is of an authority that counts no more"
+        put(ca, (pki / "ours" / "ca.crt").read_bytes())
+        await until(lambda: caplog.text.count("the changed TLS files are taken") == 2)
+        assert (await ask(relay))[0] == 200
+        assert pool.idle == 1, "and a new one is kept as ever"
 
 
 @both_loops
