@@ -185,20 +185,19 @@ def _put(pair: Pair, certificate: x509.Certificate, key: ec.EllipticCurvePrivate
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     try:
-        _write(pair.key_file, secret, 0o600)
-        _write(pair.cert_file, certificate.public_bytes(serialization.Encoding.PEM), 0o644)
+        _write(pair.key_file, secret)
+        _write(pair.cert_file, certificate.public_bytes(serialization.Encoding.PEM))
     except OSError as exc:
         raise AuthorityError(f"{pair.cert_file.parent}: cannot be written: {exc.strerror}") from exc
 
 
-def _write(path: Path, contents: bytes, mode: int) -> None:
-    """Replace the file whole: a reader sees the old one or the new one, also after a loss of power."""
+def _write(path: Path, contents: bytes) -> None:
+    """Replace the file whole: a reader sees the old one or the new one, also after a loss of power. It is 0600."""
     fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # 0600, O_EXCL
     try:
         with os.fdopen(fd, "wb") as file:
             file.write(contents)
             file.flush()
-            os.fchmod(fd, mode)
             os.fsync(fd)
         Path(temporary).replace(path)
     except BaseException:

@@ -65,13 +65,13 @@ def contents(place):
 
 
 def assert_complete(place):
-    """Every secret is there, opens what it should, and is for its owner alone; no other file is left."""
+    """Every secret is there and opens what it should, every file is for its owner alone, and no other is left."""
     state = place / "state"
     # SQLite's own files, and what a kill leaves of a store or a key before it has its name.
     others = ("promgate.db-", ".promgate.db.", "certs/.")
     names = {name for name in contents(place) if not name.startswith(others)}
     assert names == {*SECRETS, "certs/ca.crt", "certs/server.crt"}
-    assert {name: stat.S_IMODE((state / name).stat().st_mode) for name in SECRETS} == dict.fromkeys(SECRETS, 0o600)
+    assert {name: stat.S_IMODE((state / name).stat().st_mode) for name in names} == dict.fromkeys(names, 0o600)
     password = (state / "admin.password").read_bytes().strip()
     user, _, hashed = (state / "users.htpasswd").read_bytes().strip().partition(b":")
     assert user == b"admin"

@@ -73,7 +73,7 @@ def test_keys_are_for_their_owner_and_serials_are_their_own(directory):
         os.umask(old)
     for pair in pairs:
         assert pair.key_file.stat().st_mode & 0o777 == 0o600
-        assert pair.cert_file.stat().st_mode & 0o777 == 0o644
+        assert pair.cert_file.stat().st_mode & 0o777 == 0o600
     assert len({facts(path).serial for path in directory.glob("*.crt")}) == 3
     assert sorted(path.name for path in directory.iterdir()) == sorted(
         f"{name}.{kind}" for name in ("ca", "one", "two") for kind in ("crt", "key")
