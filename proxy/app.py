@@ -56,6 +56,7 @@ from proxy.signals import Signals, notify
 from proxy.stores.nudge import serve_nudges
 from proxy.stores.sqlite import open_store
 from proxy.stores.watch import StoreWatch
+from proxy.tokens.configured import find_in_both
 from proxy.tokens.lifecycle import summarize_all
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ if TYPE_CHECKING:
 
     from proxy.config.read import Loaded
     from proxy.console.login import Door
-    from proxy.gate.snapshot import Snapshot
+    from proxy.gate.snapshot import Snapshot, TokenRules
     from proxy.people import People
     from proxy.pki.groups import ServerContext
     from proxy.relay.pool import Pool
@@ -96,6 +97,8 @@ class App:
         snapshot, settings = self._loaded.snapshot, self._loaded.settings
         async with contextlib.AsyncExitStack() as stack:
             certificate = self._load_certificates()
+            self._memory.book.has_store = settings.store is not None
+            self._configure(snapshot.token_rules)
             log = AccessLog(settings.access_log.file, settings.access_log.format)
             stack.callback(log.close)
             ledger = None if settings.store is None else make_ledger(settings.store, self._clock.now)
@@ -113,6 +116,7 @@ class App:
             self._counts.know(route.name for route in snapshot.routes)
             relay.use_upstreams(snapshot.routes)
             relay.trust = settings.tls and settings.tls.trust
+            self._tell_twice(snapshot.token_rules)
             listeners = Listeners(relay, certificate and certificate[1])
             reach = Reach(lambda: self._checked(relay))
             parts = Parts(relay, listeners, log, observers, certificate and certificate[0], reach, ledger, finder)
@@ -289,7 +293,7 @@ class App:
         yield from relay_samples(parts.relay, parts.listeners.tls, parts.reach.reached)
         yield from guesser_samples(parts.relay.gate.snapshot, self._memory, monotonic())
         yield from provider_samples(self._jwts, self._introspector)
-        if self._loaded.settings.store is not None:
+        if self._memory.book.has_store or self._memory.book.tokens:
             now = parts.relay.clock.at(monotonic())
             yield from token_samples(self._memory.book, now)
             if parts.ledger is not None:
@@ -327,6 +331,8 @@ class App:
         self._ends.take(loaded.certificates)
         for relay, gate, upstreams in changes:
             relay.use(gate, upstreams)
+        parts.end_everywhere(end_revoked, self._configure(loaded.snapshot.token_rules))
+        self._tell_twice(loaded.snapshot.token_rules)
         if parts.desk is not None:
             parts.desk.rules = loaded.snapshot.token_rules
         if parts.people is not None:
@@ -336,6 +342,14 @@ class App:
         for warning in loaded.warnings:
             _log.warning("%s", warning)
         _log.info("%s taken: %d routes%s", loaded.settings.path, len(loaded.snapshot.routes), waits)
+
+    def _configure(self, rules: TokenRules) -> frozenset[str]:
+        """Take the tokens that the configuration lists; the ids of those that it lists no more."""
+        return self._memory.book.configure(rules.configured, self._clock.now(), rules.retry_grace_s)
+
+    def _tell_twice(self, rules: TokenRules) -> None:
+        for line in find_in_both(rules.configured, self._memory.book.tokens.values()):
+            _log.warning("write_tokens: %s", line)
 
     def _checked(self, relay: RelayContext) -> list[Pool]:
         """The upstreams that are looked at beside the requests: with telemetry all, else those for which it matters."""

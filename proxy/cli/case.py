@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import os
+import time
 from contextlib import closing
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -52,8 +53,10 @@ class Case(NamedTuple):
 
 
 def read_memory(loaded: Loaded) -> Memory:
-    """What a server would know that was started now: the tokens of the store. Raises StoreError, OSError."""
-    memory = Memory(os.urandom(32))
+    """What a server would know that was started now: all tokens there are. Raises StoreError, OSError."""
+    memory, rules = Memory(os.urandom(32)), loaded.snapshot.token_rules
+    memory.book.has_store = loaded.settings.store is not None
+    memory.book.configure(rules.configured, time.time(), rules.retry_grace_s)
     if loaded.settings.store is not None and loaded.settings.store.exists():
         with closing(open_store(loaded.settings.store, make=False)) as store:
             memory.book.apply(store.changes_since(0))

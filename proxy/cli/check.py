@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
         problems = error.problems
     else:
         ending = _ending(path, loaded, time.time(), args.expires_within)
-        routes, warnings = len(loaded.snapshot.routes), [*loaded.warnings, *ending]
+        routes, warnings = len(loaded.snapshot.routes), [*loaded.warnings, *_in_both(path, loaded), *ending]
     if args.output == "json":
         _print_json(path, routes, problems, warnings)
     else:
@@ -69,6 +69,26 @@ def _ending(path: Path, loaded: Loaded, now: float, within_s: float) -> Iterator
         told = tell_ending(file, now, within_s)
         if told:
             yield Problem(str(path), loaded.lines[option], option, f"{printable(file)}: {told}")
+
+
+def _in_both(path: Path, loaded: Loaded) -> Iterator[Problem]:
+    """What stands in write_tokens and in the token store."""
+    configured, store = loaded.snapshot.token_rules.configured, loaded.settings.store
+    if not configured or store is None or not store.exists():
+        return
+    from contextlib import closing  # noqa: PLC0415 - most configurations need none of this
+
+    from proxy.stores.sqlite import open_store  # noqa: PLC0415
+    from proxy.tokens.configured import find_in_both  # noqa: PLC0415
+    from proxy.tokens.ports import StoreError  # noqa: PLC0415
+
+    try:
+        with closing(open_store(store, make=False)) as opened:
+            told = find_in_both(configured, opened.changes_since(0).tokens)
+    except StoreError as error:
+        told = [f"cannot be held against the token store: {error}"]
+    for text in told:
+        yield Problem(str(path), 0, "write_tokens", text)
 
 
 def _print_text(path: Path, routes: int, problems: list[Problem], warnings: list[Problem]) -> None:

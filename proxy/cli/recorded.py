@@ -15,6 +15,7 @@ from proxy.gate.credentials import ShownToken
 from proxy.gate.decision import Reason
 from proxy.gate.edits import IDENTITY_FIELDS
 from proxy.tokens.book import TokenBook
+from proxy.tokens.configured import is_configured
 from proxy.tokens.ports import Changes
 from proxy.wire.head import RequestMemo, admit_request
 from proxy.wire.unlawful import Unlawful
@@ -62,8 +63,11 @@ def _go_back(memory: Memory, at: float) -> None:
     then = tuple(
         replace(one, revoked_at=None, held_until=None) if one.revoked_at is not None and one.revoked_at > at else one
         for one in book.tokens.values()
+        if not is_configured(one.id)
     )
+    memory.book.has_store = book.has_store
     memory.book.apply(Changes(book.generation, then, book.made_at))
+    memory.book.configure((one for one in book.tokens.values() if is_configured(one.id)), at, 0.0)
 
 
 def _told(line: Recorded) -> dict[str, object]:
@@ -107,7 +111,8 @@ def _shown(line: Recorded, memory: Memory) -> Shown | None:
     if line.token:
         token = next((token for token in memory.book.tokens.values() if token.id == line.token), None)
         if token is None:
-            raise Unable(f"the store does not hold the token {line.token} any more")
+            where = "the configuration does not list" if is_configured(line.token) else "the store does not hold"
+            raise Unable(f"{where} the token {line.token} any more")
         return ShownToken(token.digest, minted=True)
     if line.identity in {"", "anyone"}:
         if line.identity or line.reason in _BEFORE_CREDENTIALS:

@@ -18,6 +18,7 @@ from proxy.config.problem import printable
 from proxy.config.schema import AccessLog, Settings, Tls
 from proxy.config.units import Address, format_duration
 from proxy.config.users import build_users
+from proxy.config.write_tokens import build_write_tokens
 from proxy.gate.snapshot import Bounds, ClientTrust, RateLimit, Snapshot, Timeouts, TokenRules
 
 if TYPE_CHECKING:
@@ -242,6 +243,7 @@ def _build_token_rules(config: Config, report: Report) -> TokenRules:
         tokens.retry_grace,
         rotation=schedule.build_period(config, report),
         finish_when_quiet_s=quiet,
+        configured=build_write_tokens(config, report),
     )
 
 

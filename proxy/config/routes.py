@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from proxy.config.route_schema import RateLimitOf, RouteOf
     from proxy.config.schema import Config
 
-_TAKES_TOKENS = {"write_token", "bearer"}
 _DEFAULT_MAX_DELAY_S = 10.0
 
 
@@ -166,9 +165,11 @@ def _check_ways(written: RouteOf, config: Config, report: Report) -> None:
         report.problem(at, "none cannot stand beside other ways: whoever shows nothing would be let in")
     if ways == {"none"} and not all(is_loopback(address.host) for address in config.listen):
         report.warning(at, "open to anybody who reaches the listener")
-    for way in sorted(ways & _TAKES_TOKENS):
-        if config.tokens.store is None and report.is_sound("tokens.store"):
-            report.problem(at, f"{way} needs tokens.store: without it there are no tokens")
+    if config.tokens.store is None and report.is_sound("tokens.store"):
+        if "bearer" in ways:
+            report.problem(at, "bearer needs tokens.store: without it there are no tokens")
+        if "write_token" in ways and not config.write_tokens and report.was_read("write_tokens"):
+            report.problem(at, "write_token needs tokens.store, or write_tokens: without both there are no tokens")
     tls = config.tls_server_config
     asks = tls is not None and tls.client_auth_type != "NoClientCert"
     if "client_cert" in ways and not asks and report.is_sound("tls_server_config"):

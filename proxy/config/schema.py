@@ -18,6 +18,7 @@ from proxy.config.tokens import Tokens
 from proxy.config.web_config import HttpServerConfig, TlsServerConfig
 from proxy.config.words import (
     ADDRESS,
+    DIGEST,
     DURATION,
     FILE,
     HASH,
@@ -262,6 +263,13 @@ class Config(Section):
         "from everywhere.",
     )
     tokens: Tokens = option(Table(Tokens), {}, "Tokens and their rotation.")
+    write_tokens: dict[str, tuple[bytes, ...]] = option(
+        MapOf("name", ListOf(DIGEST, or_one=True)),
+        {},
+        "Write tokens without a store, or beside one: name -> the digest of its token, `sha256:` and 64 hexadecimal "
+        "digits (`promgate token digest`), or a list while it is rotated by hand, the current one first. No command "
+        "changes them; what a reload takes away is held for `tokens.retry_grace` (docs/rotation.md).",
+    )
     jwt: tuple[Jwt, ...] = option(ListOf(Table(Jwt), or_one=True), [], "Issuers of JSON web tokens.")
     introspection: IntrospectionOf | None = option(
         Table(IntrospectionOf), None, "Who is asked about opaque tokens of others."

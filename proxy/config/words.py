@@ -16,6 +16,10 @@ from proxy.wire.target import canonical_path
 from proxy.wire.unlawful import Unlawful
 from proxy.wire.url import is_safe_url
 
+_DIGESTS = "`promgate token digest` makes what stands here"
+#: SHA-256 of an empty string (FIPS 180-4).
+_OF_NOTHING = bytes.fromhex("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")
+
 
 def _text(text: str) -> str:
     if not text or text != text.strip() or not text.isprintable():
@@ -162,6 +166,19 @@ def _tenant(text: str) -> str:
     return text
 
 
+def _digest(text: str) -> bytes:
+    algorithm, colon, digits = text.partition(":")
+    if not colon and re.fullmatch(r"[0-9A-Fa-f]{64}", text, re.ASCII) is not None:
+        raise ValueError("if <secret> is a digest, write sha256: before it; if it is the token itself, " + _DIGESTS)
+    if algorithm != "sha256":
+        raise ValueError("<secret> is not a digest; a clear token does not belong here: " + _DIGESTS)
+    if re.fullmatch(r"[0-9A-Fa-f]{64}", digits, re.ASCII) is None:
+        raise ValueError("sha256: is followed by 64 hexadecimal digits and nothing else; " + _DIGESTS)
+    if bytes.fromhex(digits) == _OF_NOTHING:
+        raise ValueError("this is the digest of nothing: was a variable empty, or a file? " + _DIGESTS)
+    return bytes.fromhex(digits)
+
+
 def _variable(text: str) -> str:
     if re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,127}", text, re.ASCII) is None:
         raise ValueError(f"{text[:80]!a} is not the name of an environment variable; its value is not written here")
@@ -177,6 +194,7 @@ IDENTITY = Kind("identity", _text, "")
 FILE = Kind("file", _file, "")
 JSON = Kind("JSON", str, "")
 HASH = Kind("bcrypt hash", str, "")  # judged in `build`, which never repeats it
+DIGEST = Kind("`sha256:` digest", _digest, b"")
 SWITCH = Kind("`true` or `false`", _switch, False)
 DURATION = Kind("duration", parse_duration, 0.0)
 SPAN = Kind("duration", _span, 1.0)

@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from proxy.tokens.configured import is_configured
 from proxy.tokens.ledger import Kind
 from proxy.tokens.ports import Change, Conflict, StoreError
 from proxy.tokens.token import is_accepted
@@ -36,6 +37,8 @@ def look_back(store: TokenStore, book: TokenBook, ledger: Iterable[Mark], now: f
     lost, doubtful, last_seen = set(), set(), 0.0
     for mark in ledger:
         token = known.get(mark.token_id)
+        if token is None and is_configured(mark.token_id):
+            continue  # it was taken out of the configuration, of which no copy knows
         if token is None:
             lost.add(f"{mark.token_id} of {mark.name}")
             last_seen = max(last_seen, mark.last_seen)

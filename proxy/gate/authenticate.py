@@ -157,6 +157,8 @@ class Authenticator:
         The first token of a new store says nothing of those that the lost one had.
         """
         book = self._memory.book
+        if not book.has_store:
+            return None
         if not len(book):
             return Reason.STORE_EMPTY
         return Reason.STORE_NEW if now < book.made_at + self._snapshot.token_rules.retry_grace_s else None

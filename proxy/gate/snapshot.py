@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from proxy.gate.sources import Sources
     from proxy.tokens.schedule import Period
     from proxy.tokens.targets import CanaryRules, Target
+    from proxy.tokens.token import Token
 
 
 class RouteKind(enum.Enum):
@@ -296,6 +297,8 @@ class TokenRules:
     finish_when_quiet_s: float | None = None
     #: Names with one sender, which fetches the successor of its token itself.
     renewing: frozenset[str] = frozenset()
+    #: Tokens whose digests the configuration lists, in its order. They are beside the store, and beyond every command.
+    configured: tuple[Token, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

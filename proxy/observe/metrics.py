@@ -282,8 +282,9 @@ class RequestCounts:
 
 def token_samples(book: TokenBook, now: float) -> Iterator[Sample]:
     """How many tokens there are, and how well they are known; `now` in unix seconds."""
-    yield Sample(STORE_GENERATION, book.generation)
-    yield Sample(STORE_READABLE, book.readable)
+    if book.has_store:
+        yield Sample(STORE_GENERATION, book.generation)
+        yield Sample(STORE_READABLE, book.readable)
     counts = Counter((token.kind, state_at(token, now)) for token in book.tokens.values())
     for kind in TokenKind:
         for state in TokenState:

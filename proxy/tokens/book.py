@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,10 @@ if TYPE_CHECKING:
 
 
 class TokenBook:
-    """Digest -> facts. Changed only by `apply`, which runs between two requests on the event loop.
+    """Digest -> facts. Changed only by `apply` and `configure`, which run between two requests on the event loop.
+
+    `tokens` are those of the store and those of the configuration; of a digest that both have, the store's facts.
+    `has_store` False: there is none, so that no token can be missing because one was lost.
 
     A revocation that was seen is never taken back, whatever becomes of the store. `readable` turns False while the
     store behind it cannot be read: a token not found here may then exist all the same, and nobody can say so. `made_at`
@@ -21,7 +25,10 @@ class TokenBook:
     older copy is in the place of the store, what is revoked here and not in that copy.
     """
 
-    __slots__ = ("_digest_of", "find", "generation", "made_at", "mark", "readable", "tokens", "undone")
+    __slots__ = (
+        "_configured", "_digest_of", "find", "generation", "has_store", "made_at", "mark", "readable", "tokens",
+        "undone",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.tokens: dict[bytes, Token] = {}
@@ -30,11 +37,32 @@ class TokenBook:
         self.mark = b""
         self.made_at = 0.0
         self.readable = True
+        self.has_store = True
         self.undone: tuple[Token, ...] | None = None
-        self._digest_of: dict[str, bytes] = {}
+        self._digest_of: dict[str, bytes] = {}  # of the store's
+        self._configured: dict[bytes, Token] = {}  # and those that were taken away a moment ago
 
     def __len__(self) -> int:
-        return len(self.tokens)
+        """How many tokens the store has."""
+        return len(self._digest_of)
+
+    def configure(self, tokens: Iterable[Token], now: float, grace_s: float) -> frozenset[str]:
+        """Take in what the configuration lists; the ids of what it listed before and does not any more.
+
+        Those retire now. They are remembered while they are held, and at least until the next reload.
+        """
+        listed = {token.digest: token for token in tokens}
+        before = [token for token in self._configured.values() if token.digest not in listed]
+        gone = [token for token in before if _is_listed(token)]
+        held = [token for token in before if not _is_listed(token) and now < (token.accepted_until or 0.0) + grace_s]
+        for digest, token in self._configured.items():
+            if self.tokens.get(digest) is token:
+                del self.tokens[digest]
+        retired = (replace(token, accepted_until=now) for token in gone)
+        self._configured = {**{token.digest: token for token in (*held, *retired)}, **listed}
+        for digest, token in self._configured.items():
+            self.tokens.setdefault(digest, token)
+        return frozenset(token.id for token in gone)
 
     def apply(self, changes: Changes) -> frozenset[str]:
         """Take in what changed; the ids of tokens that were good and are revoked by it.
@@ -80,6 +108,10 @@ class TokenBook:
     def _known(self, token_id: str) -> Token | None:
         digest = self._digest_of.get(token_id)
         return None if digest is None else self.tokens[digest]
+
+
+def _is_listed(token: Token) -> bool:
+    return token.accepted_until is None or token.accepted_until == math.inf
 
 
 def _revoked_as(one: Token, token: Token) -> Token:

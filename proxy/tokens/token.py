@@ -7,6 +7,7 @@ replica can never disagree with itself about what a row means.
 from __future__ import annotations
 
 import enum
+import math
 from dataclasses import dataclass
 
 
@@ -37,7 +38,8 @@ class Token:
 
     `digest` is what the secret is looked up by (32 bytes, made as `scheme` says); the secret itself is
     nowhere here. `current_from` is None while a token is minted but not yet the name's own.
-    `accepted_until` is the end of the overlap, set when a successor takes over; `max_until` is the latest time to
+    `accepted_until` is the end of the overlap, set when a successor takes over (infinite: no calendar ends it, but
+    whoever edits the configuration); `max_until` is the latest time to
     which that end may ever be moved. `held_until`: a token that was revoked because it leaked gets "not now" until
     then where senders would drop data on "never".
     """
@@ -58,7 +60,7 @@ class Token:
 
 def ended_at(token: Token) -> float | None:
     """When the token stops (or stopped) being accepted by the calendar: its overlap or its expiry, the earlier."""
-    ends = [at for at in (token.accepted_until, token.expires_at) if at is not None]
+    ends = [at for at in (token.accepted_until, token.expires_at) if at is not None and at < math.inf]
     return min(ends) if ends else None
 
 

@@ -76,7 +76,8 @@ def seen(token_id, kind=Kind.USED, at=5.0):
 
 def test_a_start_on_a_store_that_the_ledger_agrees_with_says_nothing(site, caplog):
     (token,) = site.stage.store.named("a")
-    ledger = [seen(token.id), seen(site.lost.id, Kind.REFUSED)]
+    gone = seen("sha256:0123456789ab")  # it was taken out of the configuration, of which a copy says nothing
+    ledger = [seen(token.id), seen(site.lost.id, Kind.REFUSED), gone]
     look_back(site.stage.store, site.book, ledger, site.stage.now, 60.0)
     assert caplog.records == []
     assert site.stage.store.changes_since(0).made_at == 0.0

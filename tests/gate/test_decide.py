@@ -22,6 +22,7 @@ from proxy.gate.ask import (
 from proxy.gate.decide import Gate
 from proxy.gate.decision import Deny, Forward, Identity, Local, Reason
 from proxy.gate.snapshot import Bounds, RateLimit, RouteKind, Rule, TokenRules, Way
+from proxy.tokens.configured import build_configured
 from proxy.tokens.ports import Changes
 from proxy.tokens.secret import digest
 from proxy.tokens.token import TokenKind
@@ -775,3 +776,68 @@ def test_a_write_route_is_bare():
 
 def test_every_kind_of_route_is_looked_at_here():
     assert {route.kind for route in (WRITE, READ)} == set(RouteKind)
+
+
+# tokens that the configuration lists
+
+LISTED, LISTED_BEFORE = build_configured("edge", (digest(b"a secret of others"), digest(SENDER_SECRET)))
+EDGE = Identity("token:edge", frozenset({"write"}), Way.WRITE_TOKEN, LISTED.id)
+
+
+def listing_gate(*listings, tokens=(), has_store=False, made_at=0.0, grace=GRACE_S, readable=True):
+    """One that took these configurations, one each second up to NOW; each is a tuple of tokens."""
+    known = memory(*tokens, made_at=made_at, readable=readable)
+    known.book.has_store = has_store
+    for place, listed in enumerate(listings):
+        known.book.configure(listed, NOW - len(listings) + 1 + place, grace)
+    return Gate(replace(SNAPSHOT, token_rules=TokenRules(retry_grace_s=grace)), known)
+
+
+def test_a_listed_token_writes_whatever_its_form_and_its_place():
+    one = listing_gate((LISTED, LISTED_BEFORE))
+    assert ask(one, write(), bearer(b"a secret of others")) == (Forward(WRITE, EDGE), [])
+    other = replace(EDGE, token_id=LISTED_BEFORE.id)
+    assert ask(one, write(), bearer(SENDER_SECRET)) == (Forward(WRITE, other), [])
+    assert ask(one, write(), basic("anyone", SENDER_SECRET)) == (Forward(WRITE, other), [])
+    assert decide(one, read(), bearer(SENDER_SECRET)) == Deny(Reason.NOT_ALLOWED, READ, identity=other)
+
+
+@pytest.mark.parametrize(
+    ("ago", "grace", "reason", "status"),
+    [
+        (0.0, GRACE_S, Reason.TOKEN_RETIRED, 503),
+        (GRACE_S - 1, GRACE_S, Reason.TOKEN_RETIRED, 503),
+        (GRACE_S, GRACE_S, Reason.TOKEN_ENDED, 401),
+        (0.0, 0.0, Reason.TOKEN_ENDED, 401),
+    ],
+)
+def test_a_listed_token_that_a_reload_took_away_is_held_for_the_grace(ago, grace, reason, status):
+    one = listing_gate((LISTED,), (), grace=grace)
+    denied = decide(one, write(), bearer(b"a secret of others"), now=NOW + ago)
+    assert (denied.reason, denied.identity, answered(denied)[0]) == (reason, EDGE, status)
+    assert answered(decide(one, read(), bearer(b"a secret of others"), now=NOW + ago))[0] == 401
+
+
+@pytest.mark.parametrize(
+    ("tokens", "has_store", "made_at", "reason"),
+    [
+        ((), False, 0.0, Reason.BAD_CREDENTIAL),  # there is none that could have been lost
+        ((), True, 0.0, Reason.STORE_EMPTY),
+        ((GRAFANA,), True, NOW, Reason.STORE_NEW),
+        ((GRAFANA,), True, 0.0, Reason.BAD_CREDENTIAL),
+    ],
+)
+def test_a_store_beside_the_listed_tokens_may_have_been_lost_all_the_same(tokens, has_store, made_at, reason):
+    one = listing_gate((LISTED,), tokens=tokens, has_store=has_store, made_at=made_at)
+    assert guess(one, write(), bearer(STRANGE_SECRET), ABSENT)[0].reason is reason
+    assert decide(one, write(), bearer(b"a secret of others")) == Forward(WRITE, EDGE)
+
+
+def test_a_listed_token_goes_on_while_the_store_cannot_be_read():
+    one = listing_gate((LISTED,), has_store=True, readable=False)
+    assert decide(one, write(), bearer(b"a secret of others")) == Forward(WRITE, EDGE)
+
+
+def test_a_revocation_in_the_store_is_not_taken_back_by_a_file():
+    one = listing_gate((LISTED_BEFORE,), tokens=(replace(SENDER, revoked_at=NOW - 1),), has_store=True)
+    assert decide(one, write(), bearer(SENDER_SECRET)).reason is Reason.TOKEN_REVOKED

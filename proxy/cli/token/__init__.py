@@ -40,10 +40,11 @@ _COMMANDS = {
     "rollback": "make the previous token current again, or give up a rotation that has not ended",
     "revoke": "end tokens at once and for good",
     "verify": "prove that the token of a name does its work, by a canary",
+    "digest": "what `write_tokens` in the configuration holds of a token: of one on stdin, or of a new one",
     "renew": "on the sender's machine: trade the token in a file for its successor",
 }
 #: What needs neither configuration nor store.
-_ALONE = {"renew"}
+_ALONE = {"digest", "renew"}
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -68,8 +69,7 @@ def run(args: argparse.Namespace) -> int:
         loaded = load(Path(args.config_file), open_files=False)
         path = loaded.settings.store
         if path is None:
-            say(f"{args.config_file}: tokens.store is not set: there is no place to keep tokens")
-            return 1
+            return _act_without_store(args, loaded)
         is_first = args.action == "create" and not path.exists()
         with closing(UnmadeStore(path) if is_first else open_store(path, make=False)) as store:
             return act(args, desk_of(_where_it_listens(loaded, path), store, args.action))
@@ -78,6 +78,27 @@ def run(args: argparse.Namespace) -> int:
     except StoreError as error:
         say(error)
     return 1
+
+
+def _act_without_store(args: argparse.Namespace, loaded: Loaded) -> int:
+    """What can be said of the tokens that the configuration lists; a command that would change one is told no."""
+    rules = loaded.snapshot.token_rules
+    if not rules.configured or args.action == "create":
+        hint = "; `promgate token digest --new` mints one for write_tokens" if rules.configured else ""
+        say(f"{args.config_file}: tokens.store is not set: there is no place to keep tokens{hint}")
+        return 1
+    from proxy.stores.memory import MemoryStore  # noqa: PLC0415 - see `run`
+
+    desk = Desk(
+        store=MemoryStore(),
+        rules=rules,
+        clock=Clock().now,
+        random=os.urandom,
+        apply=lambda _: None,
+        sinks=lambda name: sinks_of(rules, name),
+        prover=lambda _: prover_of(rules),
+    )
+    return act(args, desk)
 
 
 def _where_it_listens(loaded: Loaded, store: Path) -> Loaded:
