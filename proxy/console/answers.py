@@ -14,6 +14,11 @@ _TIME: dict[str, Any] = {"type": "string", "format": "date-time"}
 _MAYBE_TIME: dict[str, Any] = {"type": ["string", "null"], "format": "date-time"}
 _NUMBER: dict[str, Any] = {"type": "integer", "minimum": 0}
 _STATE: dict[str, Any] = {"type": "string", "enum": _STATES}
+_SOURCE: dict[str, Any] = {
+    "type": "string",
+    "enum": ["store", "configuration"],
+    "description": "Where it stands; those of the configuration (`write_tokens`) no request changes.",
+}
 _KIND: dict[str, Any] = {"type": "string", "enum": ["write", "reader"]}
 
 
@@ -43,12 +48,13 @@ _SECRET = {"secret": {"type": "string", "description": "The token, for the only 
 SCHEMAS: dict[str, dict[str, Any]] = {
     "Problem": _object(title=_TEXT, status={"type": "integer"}, detail=_TEXT),
     "Name": _object(
-        name=_TEXT, kind=_KIND, state=_STATE, id=_TEXT, minted=_TIME, expires=_MAYBE_TIME,
+        name=_TEXT, kind=_KIND, state=_STATE, id=_TEXT, minted=_MAYBE_TIME, expires=_MAYBE_TIME,
         previous={**_NUMBER, "description": "Older tokens that are still taken."}, previous_until=_MAYBE_TIME,
+        source=_SOURCE,
     ),
     "Token": _object(
-        id=_TEXT, name=_TEXT, kind=_KIND, state=_STATE, minted=_TIME, ends=_MAYBE_TIME, expires=_MAYBE_TIME,
-        revoked=_MAYBE_TIME,
+        id=_TEXT, name=_TEXT, kind=_KIND, state=_STATE, minted=_MAYBE_TIME, ends=_MAYBE_TIME, expires=_MAYBE_TIME,
+        revoked=_MAYBE_TIME, source=_SOURCE,
     ),
     "Rotation": _object(
         id=_TEXT, name=_TEXT, phase=_TEXT, token=_MAYBE, started=_TIME, tries=_NUMBER, proven=_MAYBE_TIME,

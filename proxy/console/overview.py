@@ -127,7 +127,7 @@ def _tokens(tokens: Sequence[Summary], now: float) -> Markup:
         return tag("p", "None yet: ", tag("code", "promgate token create NAME"), " makes the first.")
     more = f"The first {_MOST} of {len(tokens)} names." if len(tokens) > _MOST else ""
     rows = [
-        (line.name, line.kind.value, line.id, line.state.value, _age(now - line.minted_at), _previous(line, now))
+        (line.name, line.kind.value, line.id, line.state.value, _minted(line, now), _previous(line, now))
         for line in tokens[:_MOST]
     ]
     table = _table(("Name", "Kind", "Id", "State", "Minted", "Older ones still taken"), rows)
@@ -151,6 +151,10 @@ def _previous(line: Summary, now: float) -> str:
         return "none"
     until = "" if line.previous_until is None else f", the last for {_span(line.previous_until - now)} more"
     return f"{line.previous}{until}"
+
+
+def _minted(line: Summary, now: float) -> str:
+    return _age(now - line.minted_at) if line.minted_at else "in the configuration"
 
 
 def _age(seconds: float) -> str:

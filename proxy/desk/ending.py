@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from proxy.desk.configured import left_in_file, refuse_configured
 from proxy.desk.desk import TRIES, Report, try_to_tell
 from proxy.desk.holding import left_behind, left_lines
 from proxy.desk.words import when
@@ -65,11 +66,15 @@ def revoke(desk: Desk, name: str, *, token_id: str | None = None) -> Report | Re
     notes, failure = try_to_tell(desk, generation)
     if change.entry is not None:
         notes = (f"{name}: rotation {change.entry.put.id} is given up", *notes)
+    left = left_in_file(desk, name) if token_id is None else ""
+    failure = "; ".join(filter(None, [failure, left]))
     return Report((f"{name}: revoked {', '.join(ids)}", *notes), {"name": name, "revoked": ids}, failure)
 
 
 def insist(desk: Desk, name: str, decide: Callable[[Story], Change | Refusal]) -> tuple[Change, int] | Refusal:
     """Commit what the rule decides, decided anew each time that another process was faster."""
+    if refused := refuse_configured(desk, name):
+        return refused
     for tries_left in reversed(range(TRIES)):
         change = decide(desk.store.story(name))
         if isinstance(change, Refusal):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from proxy.desk.configured import find_configured
 from proxy.desk.desk import Report, try_to_tell
 from proxy.desk.ending import insist
 from proxy.desk.rotating import NO_OUTLETS, Outlets, drive_of, new_id
@@ -38,7 +39,7 @@ def revoke_leaked(desk: Desk, leaked: bytes, outlets: Outlets = NO_OUTLETS, *, h
     """
     token = desk.store.find(leaked)
     if token is None:
-        return Refusal(f"that is no token of this store{hint}: nothing was done", Why.UNKNOWN)
+        return _not_stored(desk, leaked, hint)
     drive = drive_of(desk, token.name, new_id(desk), outlets)
     if isinstance(drive, Refusal):
         return drive
@@ -63,6 +64,17 @@ def revoke_leaked(desk: Desk, leaked: bytes, outlets: Outlets = NO_OUTLETS, *, h
     facts = {"name": token.name, "leaked": token.id, "used_by": used_by}
     ended = Report(notes, facts, failure)
     return _hand_out(ended, drive) if issued else _go_on(desk, ended, outlets)
+
+
+def _not_stored(desk: Desk, leaked: bytes, hint: str) -> Refusal:
+    token = find_configured(desk, leaked)
+    if token is None:
+        return Refusal(f"that is no token of this store{hint}: nothing was done", Why.UNKNOWN)
+    text = (
+        f"it is {token.id} of {token.name}, in write_tokens of the configuration, and accepted: take the digest away "
+        "there, write that of the next one, and reload"
+    )
+    return Refusal(" ".join([text, *(f"({line})" for line in _who_used(desk, token)[1])]))
 
 
 def _decide(desk: Desk, story: Story, token: Token, drive: Drive) -> Issued | Change | Refusal:

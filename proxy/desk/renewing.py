@@ -14,6 +14,7 @@ from proxy.desk.desk import TRIES, Report, tell_server, try_to_tell
 from proxy.desk.holding import kept
 from proxy.desk.words import how_it_ended, when
 from proxy.tokens import renewal, succession
+from proxy.tokens.configured import is_configured
 from proxy.tokens.lifecycle import Refusal, Why
 from proxy.tokens.ports import CanaryError, Conflict
 from proxy.tokens.rotation import is_renewal
@@ -86,6 +87,8 @@ def renew(desk: Desk, name: str, token_id: str, caller: Caller) -> Renewed | Rep
     """What there is for a caller that the gate knows by this token of `name`. A Report: nothing. Raises StoreError."""
     if name not in desk.rules.renewing:
         return Refusal(f"{name} does not renew itself: write `tokens: {{senders: {{{name}: one}}}}`", Why.INVALID)
+    if is_configured(token_id):
+        return Refusal(f"token {token_id} of {name} stands in write_tokens of the configuration, which nobody renews")
     for _ in range(TRIES):
         try:
             return _renew(desk, desk.store.story(name), token_id, caller)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from proxy.desk import renewing
 from proxy.desk.by_calendar import not_due
+from proxy.desk.configured import left_in_file, refuse_configured
 from proxy.desk.driving import Drive
 from proxy.desk.holding import kept
 from proxy.tokens import lifecycle, succession
@@ -69,6 +70,8 @@ def rotate(
     The same id again, after whatever happened, ends with one successor of that id. `calendar`: nobody asked for it but
     the calendar, which must still say so of the store that is written to. Raises StoreError.
     """
+    if refused := refuse_configured(desk, name):
+        return refused
     known = None if rotation_id is None else desk.store.rotation(rotation_id)
     if known is not None and known.name != name:
         return Refusal(f"rotation {known.id} is one of {known.name}, not of {name[:80]!r}: choose another --id")
@@ -110,6 +113,8 @@ def rotate(
 
 
 def _start(desk: Desk, drive: Drive, issued: Issued) -> Report | Refusal:
+    if left := left_in_file(desk, issued.change.name):
+        drive.note(f"warning: {left}")
     try:
         drive.take(issued)
     except Conflict as error:  # of two at once the other one won

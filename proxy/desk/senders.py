@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from proxy.desk.configured import story_of
 from proxy.desk.desk import Report
 from proxy.desk.words import when
 from proxy.tokens.ledger import describe
@@ -34,7 +35,7 @@ def judge_name(desk: Desk, story: Story, now: float) -> tuple[Judgement, tuple[s
 
 def list_senders(desk: Desk, name: str) -> Report | Refusal:
     """Who was seen with which token of a name, the last one first, in `senders`; `trouble`: why that is not all."""
-    if not desk.store.named(name):
+    if not story_of(desk, name).tokens:
         return unknown(name)
     known, trouble = _ask_ledger(desk, name)
     seen = sorted(known.sightings if known is not None else (), key=lambda one: one.last_seen, reverse=True)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from proxy.desk.configured import left_in_file, story_of
 from proxy.desk.desk import Report
 from proxy.desk.holding import left_behind, left_lines
 from proxy.desk.schedule import due_of
 from proxy.desk.senders import judge_name, judgement_row, straggler_lines
 from proxy.desk.words import when
 from proxy.tokens import lifecycle
+from proxy.tokens.configured import is_configured
 from proxy.tokens.rotation import Phase, Rotation, is_renewal, phase_at
 from proxy.tokens.token import ACCEPTED, TokenState, ended_at, state_at
 
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
 def status(desk: Desk, name: str) -> Report | Refusal:
     """The tokens that open the door, the last rotation with its receipts, and whether the overlap may end."""
-    story, now = desk.store.story(name), desk.clock()
+    story, now = story_of(desk, name), desk.clock()
     if not story.tokens:
         return lifecycle.unknown(name)
     accepted = [token for token in story.tokens if state_at(token, now) in ACCEPTED]
@@ -29,7 +31,7 @@ def status(desk: Desk, name: str) -> Report | Refusal:
         "name": name,
         "kind": story.tokens[-1].kind.value,
         "current": None if current is None else current.id,
-        "since": None if current is None else when(current.current_from),
+        "since": None if current is None else when(current.current_from or None),
         "expires": None if current is None else when(current.expires_at),
         "accepted": [
             {
@@ -49,6 +51,8 @@ def status(desk: Desk, name: str) -> Report | Refusal:
     next_one = due_of(desk, story)
     facts["due"] = None if next_one is None else when(next_one.at)
     lines = [*_lines(facts), *left_lines(desk, story), *straggler_lines(name, judgement, now)]
+    if not is_configured(story.tokens[0].id) and (left := left_in_file(desk, name)):
+        lines.append(left)
     if next_one is not None:
         what = "is due since" if next_one.at <= now else "is due at"
         lines.append(f"{name}: the next rotation {what} {when(next_one.at)}")
@@ -97,13 +101,13 @@ def rotation_row(desk: Desk, rotation: Rotation, now: float) -> dict[str, Any]:
 
 def _lines(facts: dict[str, Any]) -> list[str]:
     name, rotation = facts["name"], facts["rotation"]
-    lines = [f"{name}: token {facts['current']} is current since {facts['since']}" if facts["current"] else
-             f"{name} has no current token: `promgate token rotate {name}` makes one"]  # fmt: skip
-    lines += [
-        f"{name}: token {one['id']} is accepted "
-        + (f"until {one['until']}" if one["until"] else "until a rotation ends")
-        for one in facts["accepted"]
-    ]
+    if facts["current"] and is_configured(facts["current"]):
+        lines = [f"{name}: token {facts['current']} is current, by write_tokens of the configuration"]
+    elif facts["current"]:
+        lines = [f"{name}: token {facts['current']} is current since {facts['since']}"]
+    else:
+        lines = [f"{name} has no current token: `promgate token rotate {name}` makes one"]
+    lines += [f"{name}: token {one['id']} is accepted {_how_long(one)}" for one in facts["accepted"]]
     if rotation is None:
         return lines
     lines.append(f"{name}: rotation {rotation['id']} is {rotation['phase']}, begun {rotation['started']}")
@@ -119,3 +123,9 @@ def _lines(facts: dict[str, Any]) -> list[str]:
             f"{name}: {'' if rotation['renews_itself'] else take_up}`promgate token rollback {name}` gives it up"
         )
     return lines
+
+
+def _how_long(one: dict[str, Any]) -> str:
+    if one["until"]:
+        return f"until {one['until']}"
+    return "until it is taken out of write_tokens" if is_configured(one["id"]) else "until a rotation ends"

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from proxy.desk.configured import find_configured
 from proxy.desk.desk import Report
 from proxy.desk.words import when
 from proxy.tokens.lifecycle import Refusal, Why
@@ -49,7 +50,8 @@ def verify(desk: Desk, name: str, secret: Secret) -> Report | Refusal:
     prover = desk.prover(name)
     if prover is None:
         return Refusal("there is no canary to send: configure tokens.canary", Why.INVALID)
-    token = desk.store.find(digest(secret.reveal().encode()))
+    shown = digest(secret.reveal().encode())
+    token = desk.store.find(shown) or find_configured(desk, shown)
     if token is None or token.name != name:
         whose = "one that the store does not know" if token is None else f"one of {token.name}"
         return Refusal(f"what was read is no token of {name[:80]!r} but {whose}", Why.UNKNOWN)
@@ -64,5 +66,6 @@ def verify(desk: Desk, name: str, secret: Secret) -> Report | Refusal:
     facts = {"name": name, "token": token.id, "state": state.value, "ends": when(ended_at(token))}
     notes: tuple[str, ...] = (f"{name}: token {token.id} ({state}) works",)
     if state is TokenState.PREVIOUS:
-        notes += (f"warning: it is not the current one any more, and ends at {when(ended_at(token))}",)
+        end = when(ended_at(token))
+        notes += ("warning: it is not the current one any more" + (f", and ends at {end}" if end else ""),)
     return Report(notes, facts)

@@ -294,14 +294,14 @@ def test_the_listings(office):
     old, new = (token.id for token in office.store.named("prom"))
     reader = office.store.named("grafana")[0].id
     assert office.run("list")[1].splitlines() == [
-        "NAME     KIND    STATE    ID        MINTED                EXPIRES               PREVIOUS  PREVIOUS_UNTIL",
-        f"grafana  reader  current  {reader}  2023-11-14T22:13:20Z  2023-11-15T22:13:20Z  0         -",
-        f"prom     write   current  {new}  2023-11-14T22:13:20Z  -                     1         2023-11-14T23:13:20Z",
+        "NAME     KIND    STATE    ID        MINTED                EXPIRES               PREVIOUS  PREVIOUS_UNTIL        SOURCE",  # noqa: E501
+        f"grafana  reader  current  {reader}  2023-11-14T22:13:20Z  2023-11-15T22:13:20Z  0         -                     store",  # noqa: E501
+        f"prom     write   current  {new}  2023-11-14T22:13:20Z  -                     1         2023-11-14T23:13:20Z  store",  # noqa: E501
     ]
     assert office.run("show", "prom")[1].splitlines() == [
-        "ID        NAME  KIND   STATE     MINTED                ENDS                  EXPIRES  REVOKED",
-        f"{old}  prom  write  previous  2023-11-14T22:13:20Z  2023-11-14T23:13:20Z  -        -",
-        f"{new}  prom  write  current   2023-11-14T22:13:20Z  -                     -        -",
+        "ID        NAME  KIND   STATE     MINTED                ENDS                  EXPIRES  REVOKED  SOURCE",
+        f"{old}  prom  write  previous  2023-11-14T22:13:20Z  2023-11-14T23:13:20Z  -        -        store",
+        f"{new}  prom  write  current   2023-11-14T22:13:20Z  -                     -        -        store",
     ]
     assert json.loads(office.run("list", "--output=json")[1])[0] == {
         "name": "grafana",
@@ -312,6 +312,7 @@ def test_the_listings(office):
         "expires": "2023-11-15T22:13:20Z",
         "previous": 0,
         "previous_until": None,
+        "source": "store",
     }
     assert [line["state"] for line in json.loads(office.run("show", "prom", "--output=json")[1])] == [
         "previous",
