@@ -9,7 +9,8 @@ from proxy.gate.decision import Identity
 from proxy.gate.guessers import Guessers, Refused
 from proxy.gate.snapshot import CONTROL, Concurrency, RateLimit, Route, Rule, Telling, Upstream, Way
 from proxy.gate.telling import tell
-from proxy.tokens.lifecycle import Summary
+from proxy.tokens.configured import build_configured
+from proxy.tokens.lifecycle import Summary, summarize_all
 from proxy.tokens.token import TokenKind, TokenState
 
 NOW = 1_700_000_000.0
@@ -107,3 +108,10 @@ def test_whoever_it_is_crosses_in_fields_that_hold_any_name():
         "basic:Zoë, the <boss>", "basic", frozenset({"a", "b"}), "AbCd1234", "192.0.2.1"
     )
     assert read_asker({}) == Asker("", "", frozenset(), "", "")
+
+
+def test_a_token_of_the_configuration_was_minted_nobody_knows_when():
+    listed = summarize_all(build_configured("edge", (b"1" * 32, b"2" * 32)), NOW)
+    text = rendered(tokens=listed)
+    for said in ("edge", "sha256:313131313131", "in the configuration", "1"):
+        assert f">{said}<" in text

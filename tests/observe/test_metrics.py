@@ -11,6 +11,7 @@ from proxy.gate.decision import Reason
 from proxy.observe import docs, metrics
 from proxy.observe.metrics import DURATION_BOUNDS_S, METRICS, Distribution, Metric, RequestCounts, token_samples
 from proxy.tokens.book import TokenBook
+from proxy.tokens.configured import build_configured
 from proxy.tokens.ports import Changes
 from proxy.tokens.token import Token, TokenKind, TokenState
 from tests.observe.test_access_log import PLAIN
@@ -158,6 +159,18 @@ def test_tokens_are_counted_by_kind_and_state():
     assert not found[metrics.STORE_READABLE, ()]
     assert {value for (metric, (kind, *_)), value in _labelled(found) if kind == "write"} == {3}
     assert {value for (metric, (kind, *_)), value in _labelled(found) if kind == "reader"} == {1}
+
+
+def test_without_a_store_there_are_tokens_and_nothing_is_said_of_one():
+    book = TokenBook()
+    book.has_store = False
+    book.configure(build_configured("edge", (b"1" * 32, b"2" * 32)), 10.0, 60.0)
+    found = values(token_samples(book, 10.0))
+    assert {metric for metric, _ in found} == {metrics.TOKENS}
+    assert {state: value for (_, (_, state)), value in found.items() if value} == {
+        TokenState.CURRENT: 1,
+        TokenState.PREVIOUS: 1,
+    }
 
 
 def _labelled(found):
