@@ -81,6 +81,7 @@ def prepare(what: Promgate, stage: Stage, upstream_port: int | None = None) -> P
         "key": stage.key,
         "store": store,
         "access_log": access_log,
+        "audit": place / "audit.jsonl",
         "viewers": "".join(f", 'basic:u{number:04d}'" for number in range(what.users)),
     }
     extra = (EXTRA_ROUTE.format(number=number, upstream_port=to_port) for number in range(1, what.routes + 1))
