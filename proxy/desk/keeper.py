@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from proxy.desk.auditing import record_end
 from proxy.desk.rounds import TICK_S, Rounds
 from proxy.desk.schedule import Outlook, do, look_ahead, next_time, next_work
+from proxy.desk.words import when
 from proxy.tokens.lifecycle import Refusal
 from proxy.tokens.ports import StoreError
 from proxy.tokens.rotation import FIRST_RETRY_S, retry_wait_s
@@ -33,6 +34,7 @@ class Keeper:
         self._tick_s = tick_s
         self._not_before: dict[str, float] = {}
         self._said: dict[str, str] = {}
+        self._overdue: set[str] = set()
         self._defects: Counter[str] = Counter()
         #: For the metrics: what the last look saw, and how rotations of this process ended.
         self.outlook = Outlook((), (), ())
@@ -42,12 +44,20 @@ class Keeper:
         now = desk.clock()
         self.outlook = look_ahead(desk)
         times = [next_time(self.outlook)]
+        self._tell_overdue(now)
         while not self.rounds.is_ending and self._step(desk):
             self.outlook = look_ahead(desk)
             times.append(next_time(self.outlook))
         if self.outlook.without(self._not_before).is_awaited(now):
             return now + self._tick_s
         return min((at for at in (*times, *self._not_before.values()) if at is not None and at > now), default=None)
+
+    def _tell_overdue(self, now: float) -> None:
+        """Each once: no server ran, or others that are due as well had their turns, a minute each."""
+        late = {one.name: one for one in self.outlook.late(now)}
+        for name in late.keys() - self._overdue:
+            _log.warning("%s: its rotation was due at %s and has not begun yet", name, when(late[name].at))
+        self._overdue = set(late)
 
     def _step(self, desk: Desk) -> bool:
         """Begin or take up one rotation; whether there was one."""

@@ -252,3 +252,13 @@ def test_with_all_nobody_waits_for_the_minute(office):
 def test_overdue_is_seen(office):
     office.now += 30 * DAY + HOUR
     assert [one.name for one in look_ahead(office.desk()).late(office.now)] == ["a", "b"]
+
+
+def test_overdue_is_logged_once(office, caplog):
+    caplog.set_level("WARNING")
+    for _ in range(3):  # the first name has its turn at once, the second a minute later
+        office.pass_time(10 * DAY + HOUR)
+    for _ in range(3):
+        office.pass_time(10)
+    assert [record.message.partition(":")[0] for record in caplog.records] == ["a", "b"]
+    assert "was due at" in caplog.text
