@@ -10,7 +10,7 @@ from proxy.cli import say
 
 #: Prometheus' own default, about 60 ms of a core for each login that no cache knows.
 _DEFAULT_COST = 10
-#: Each step doubles the time: at 14 one login takes 1 s of a core. `config.build` takes the same costs.
+#: Each step doubles the time: at 14 one login takes 1 s of a core. `config.users` takes the same costs.
 _COSTS = range(4, 15)
 #: bcrypt reads no further: what is longer would be cut off in silence (CVE-2025-22228).
 _MAX_BYTES = 72

@@ -12,7 +12,7 @@ from proxy.config.problem import join_key
 from proxy.config.shape import did_you_mean
 from proxy.gate.authorize import READING, READY_MADE, Grant, grants_of, lies_below
 from proxy.gate.exempt import Exemption
-from proxy.gate.routing import closed_on
+from proxy.gate.routing import HEALTH_PATHS, closed_on
 from proxy.gate.snapshot import RouteKind, Rule, Telling
 from proxy.gate.tenants import ROLE
 
@@ -30,8 +30,6 @@ _WAYS_TO = {
     "cert": {"client_cert"}, "oidc": {"oauth2"}, "github": {"oauth2"},
 }  # fmt: skip
 _WAYS_OF_THEMSELVES = {WRITE: {"write_token", "jwt", "introspection"}, ANYONE: {"none"}}
-#: Answered by promgate itself, whatever the routes say.
-_LOCAL = {b"/-/healthy", b"/-/ready"}
 
 
 def build_rules(written: RouteOf, config: Config, report: Report) -> tuple[Rule, ...]:
@@ -167,7 +165,7 @@ def _check_exempt(rule: ExemptRule, written: RouteOf, at: str, report: Report) -
         report.problem(at, f"{_names(methods - READING)} may change something: name in allow_from who may do that")
     elif lies_below(path, closed) and not lies_below(path, tuple(each.encode() for each in written.unblock)):
         report.problem(at, f"{rule.path} is closed on this route; unblock opens it")
-    elif _whole(written, rule.path) in _LOCAL:
+    elif _whole(written, rule.path) in HEALTH_PATHS:
         report.problem(at, f"{rule.path} is answered by promgate itself, for anybody; leave it out")
 
 

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from proxy.config.shape import ListOf, Section, choice, option
 from proxy.config.units import is_loopback
 from proxy.config.words import ADDRESS, HOST, NAME, SWITCH
+from proxy.gate.routing import HEALTH_PATHS
 from proxy.gate.session import SessionRules
 from proxy.gate.snapshot import CONTROL, RateLimit, Route, Rule, Telling, Way
 from proxy.wire.cookies import PLAIN_SESSION, SECURE_SESSION
@@ -156,7 +157,7 @@ def reserved_by(config: Config) -> tuple[str, ...]:
     prefix = config.control_prefix.rstrip("/")
     takes_reload = config.reload.http and config.console is not None and config.console.enabled
     names = ("login", "callback", "logout", "console", "api/v1", "auth", *(["reload"] if takes_reload else []))
-    return ("/-/healthy", "/-/ready", *(f"{prefix}/{name}" for name in names))
+    return (*(path.decode() for path in HEALTH_PATHS), *(f"{prefix}/{name}" for name in names))
 
 
 def _build_hosts(written: ConsoleOf, config: Config, report: Report) -> frozenset[bytes]:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _HEAD = """\
 # Configuration
 
-<!-- Made by `python -m proxy.config.docs` from proxy/config/schema.py; change it there. -->
+<!-- Made by `python -m proxy.config.docs` from the options in proxy/config/; change them there. -->
 
 One YAML file, named by `--config.file`. `promgate check` says whether it is good; if it is not, it prints every
 problem as `file:line: path: text`. `config/` holds examples, from `minimal.yml` to `promgate.yml` with everything.

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     #: By which roles or tenants are given.
     Keys = Collection[str]
 
-# The algorithms of `schema.Jwt` need these (RFC 7518 6.1, RFC 8037 2).
+# The algorithms of `Jwt` need these (RFC 7518 6.1, RFC 8037 2).
 _PUBLIC_TYPES = {"ES256": "EC", "RS256": "RSA", "PS256": "RSA", "EdDSA": "OKP"}
 
 

@@ -19,7 +19,6 @@ from proxy.config.words import (
     STRIP,
     SWITCH,
     TENANT,
-    TEXT,
 )
 
 
@@ -92,7 +91,7 @@ class RouteOf(Section):
 
     name: str = option(NAME, REQUIRED, "How logs and metrics call the route.")
     path: str = option(
-        TEXT, REQUIRED, "Prefix in whole segments: `/prometheus` takes `/prometheus/graph`, not `/prometheusX`."
+        PREFIX, REQUIRED, "Prefix in whole segments: `/prometheus` takes `/prometheus/graph`, not `/prometheusX`."
     )
     host: tuple[bytes, ...] = option(
         ListOf(HOST, or_one=True),

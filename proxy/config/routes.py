@@ -15,9 +15,6 @@ from proxy.config.units import is_loopback
 from proxy.config.upstream import build_upstreams
 from proxy.config.users import users_are_known
 from proxy.gate.snapshot import Concurrency, RateLimit, Route, RouteKind, Way
-from proxy.wire.grammar import TARGET
-from proxy.wire.target import canonical_path
-from proxy.wire.unlawful import Unlawful
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -123,23 +120,7 @@ def _check_path(written: RouteOf, config: Config, report: Report) -> None:
     path, at = written.path, f"{written.at}.path"
     if not report.is_sound(at):
         return
-    if not path.startswith("/"):
-        report.problem(at, f"a path begins with '/'; write {'/' + path!a}")
-        return
-    if path != "/" and path.endswith("/"):
-        report.problem(at, f"a prefix has no '/' at its end; write {path.rstrip('/') or '/'!a}")
-        return
-    if "?" in path or path.encode().translate(None, TARGET):
-        report.problem(at, "a path is visible ASCII, without a query: '?', '#', spaces and the like are not taken")
-        return
-    try:
-        canonical = canonical_path(path.encode()).decode()
-    except Unlawful as error:
-        report.problem(at, f"no request could match it: {error}")
-        return
-    if canonical != path:
-        report.problem(at, f"requests are matched in canonical form; write {canonical!a}")
-    elif any(path == name or path.startswith(name + "/") for name in reserved_by(config)):
+    if any(path == name or path.startswith(name + "/") for name in reserved_by(config)):
         report.problem(at, f"{path} is a name of promgate itself; choose another prefix")
     elif written.kind == "plain" and path.endswith("/api/v1/write"):
         report.warning(at, "senders write here, but kind is plain: a refusal may make them drop samples")

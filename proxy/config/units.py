@@ -24,6 +24,7 @@ _MAX_DURATION_MS = (2**63 - 1) // 1_000_000
 
 # Prometheus' units.Base2Bytes (alecthomas/units): KB and KiB are both 1024, MB and MiB both 1024*1024.
 _SIZE = re.compile(r"([0-9]{1,18})(?:([KMGTP])i?)?B", re.ASCII)
+_BYTES = re.compile("[0-9]{1,18}", re.ASCII)
 _SIZE_POWER = {None: 0, "K": 1, "M": 2, "G": 3, "T": 4, "P": 5}
 
 _HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*\.?", re.ASCII)
@@ -68,26 +69,16 @@ def format_duration(seconds: float) -> str:
     return "".join(parts) or "0s"
 
 
-def parse_size(value: str | int) -> int:
+def parse_size(text: str) -> int:
     """Bytes of `32MB`, `16KiB`, `500B` or a plain number. As in Prometheus, MB is 1024*1024, just like MiB."""
-    if isinstance(value, int):
-        if value < 0:
-            raise ValueError(f"{value} is not a size; it cannot be negative")
-        return value
-    match = _SIZE.fullmatch(value)
+    if _BYTES.fullmatch(text):
+        return int(text)
+    match = _SIZE.fullmatch(text)
     if match is None:
         raise ValueError(
-            f"{value!r} is not a size; write a whole number and a unit (B, KB, MB, GB, TB; 1KB is 1024 bytes): 32MB"
+            f"{text!r} is not a size; write a whole number and a unit (B, KB, MB, GB, TB; 1KB is 1024 bytes): 32MB"
         )
     return int(match[1]) * (1 << 10 * _SIZE_POWER[match[2]])
-
-
-def format_size(size: int) -> str:
-    """`size` in the largest unit that divides it; `parse_size` reads it back."""
-    for unit, power in (("GB", 30), ("MB", 20), ("KB", 10)):
-        if size and size % (1 << power) == 0:
-            return f"{size >> power}{unit}"
-    return f"{size}B"
 
 
 def parse_listen(text: str) -> Address:

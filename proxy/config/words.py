@@ -41,12 +41,6 @@ def _origin(text: str) -> str:
     return text.removesuffix("/").lower()
 
 
-def _secret(text: str) -> str:
-    if not text or not text.isprintable() or text != text.strip():
-        raise ValueError("a secret of printable characters, without white space around it, is wanted")
-    return text
-
-
 def _word(text: str) -> str:
     if re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", text, re.ASCII) is None:
         raise ValueError(f"{text[:80]!a} is not a name; letters, digits, '_', '.' and '-' are taken, up to 64")
@@ -73,7 +67,7 @@ def _rate(text: str) -> float:
 
 
 def _size(text: str) -> int:
-    size = int(text) if re.fullmatch(r"[0-9]{1,18}", text, re.ASCII) else parse_size(text)
+    size = parse_size(text)
     if size == 0:
         raise ValueError("must be more than 0")
     return size
@@ -193,7 +187,7 @@ VARIABLE = Kind("name", _variable, "")
 IDENTITY = Kind("identity", _text, "")
 FILE = Kind("file", _file, "")
 JSON = Kind("JSON", str, "")
-HASH = Kind("bcrypt hash", str, "")  # judged in `build`, which never repeats it
+HASH = Kind("bcrypt hash", str, "")  # judged in `users`, which never repeats it
 DIGEST = Kind("`sha256:` digest", _digest, b"")
 SWITCH = Kind("`true` or `false`", _switch, False)
 DURATION = Kind("duration", parse_duration, 0.0)
@@ -207,7 +201,7 @@ STRIP = Kind("`true`, `false` or prefix", _strip, "")
 UPSTREAM = Kind("URL", parse_upstream, Upstream("", 0))
 ORIGIN = Kind("origin", _origin, "")
 ENDPOINT = Kind("URL", parse_endpoint, "")
-SECRET = Kind("text", _secret, "")
+SECRET = Kind("text", _text, "")
 STORE = Kind("store URL", _store, "")
 HTPASSWD = Kind("htpasswd lines", str, "")  # judged in `users`, which never repeats them
 PATH = Kind("path", _below, "/")

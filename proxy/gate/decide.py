@@ -20,7 +20,7 @@ from proxy.gate.limit import address_key
 from proxy.gate.origin import SAFE, is_foreign_page
 from proxy.gate.people import People
 from proxy.gate.places import Place
-from proxy.gate.routing import answers_to, build_sites, host_name, is_blocked
+from proxy.gate.routing import HEALTH_PATHS, answers_to, build_sites, host_name, is_blocked
 from proxy.gate.snapshot import CONTROL, Route, Way
 from proxy.gate.telling import tell
 from proxy.gate.upgrade import judge_upgrade
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from proxy.wire.head import RequestHead
 
 _NO_FACTS: Mapping[Question, Answer] = {}
-_LOCAL = {b"/-/healthy": Reason.HEALTH, b"/-/ready": Reason.HEALTH, b"*": Reason.OPTIONS}
+_LOCAL = {**dict.fromkeys(HEALTH_PATHS, Reason.HEALTH), b"*": Reason.OPTIONS}
 _NONE, _OAUTH2 = Way.NONE, Way.OAUTH2
 #: A browser keeps these, and sends them along with what any page makes it ask. (Sessions are judged with their cookie.)
 _SENT_ALONG = frozenset({Way.BASIC, Way.CLIENT_CERT})

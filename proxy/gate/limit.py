@@ -49,11 +49,11 @@ class Meter:
         self._due: dict[str, float] = {}
         self._older: dict[str, float] = {}
 
-    def spend(self, key: str, at: float, cost: float = 1.0) -> float:
+    def spend(self, key: str, at: float) -> float:
         """Seconds to wait before going on; 0.0: go now. Above `max_delay_s`: refused, and nothing is charged."""
         known = self._due.get(key)
         due = self._older.get(key, at) if known is None else known
-        due = (due if due > at else at) + cost * self._step_s
+        due = (due if due > at else at) + self._step_s
         wait = due - at - self._span_s
         if wait <= 1e-9:
             wait = 0.0
@@ -64,9 +64,9 @@ class Meter:
         self._due[key] = due
         return wait
 
-    def charge(self, key: str, at: float, cost: float = 1.0) -> None:
+    def charge(self, key: str, at: float) -> None:
         """Add to the debt whatever it is: the price of a wrong guess. Bounded by one more span."""
-        due = max(self._debt(key, at), at) + cost * self._step_s
+        due = max(self._debt(key, at), at) + self._step_s
         if key not in self._due:
             self._make_room()
         self._due[key] = min(due, at + 2 * self._span_s)

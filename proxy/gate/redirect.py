@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from proxy.gate.authorize import READING
 from proxy.gate.decision import Decision, Deny, Local, Reason
 from proxy.gate.navigation import is_navigation
+from proxy.gate.routing import HEALTH_PATHS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from proxy.wire.head import RequestHead
 
 _NO_FACTS: Mapping[Question, Answer] = {}
-_HEALTH = frozenset({b"/-/healthy", b"/-/ready"})
 
 
 class RedirectGate:
@@ -45,7 +45,7 @@ class RedirectGate:
     ) -> Decision:
         if head.method not in READING:
             return Deny(Reason.PLAIN_WRITE)
-        if head.path in _HEALTH:
+        if head.path in HEALTH_PATHS:
             return Local(Reason.HEALTH)
         if is_navigation(head):
             place = self.snapshot.external_url.encode() + head.path + head.line.query

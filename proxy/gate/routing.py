@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from proxy.gate.authorize import lies_below
 from proxy.gate.decision import Reason
 from proxy.gate.snapshot import CONTROL, RouteKind
 
@@ -92,6 +93,9 @@ def host_name(authority: bytes | None) -> bytes:
         name = _PORT(name)[1]  # type: ignore[index]  # whatever it is, it matches
     return name.rstrip(b".")
 
+#: Answered by promgate itself at each listener, for anybody and whatever the routes say.
+HEALTH_PATHS = (b"/-/healthy", b"/-/ready")
+
 
 def closed_on(kind: RouteKind) -> tuple[bytes, ...]:
     """What is closed below the prefix of each route of this kind; `unblock` opens it, or a part of it."""
@@ -101,10 +105,10 @@ def closed_on(kind: RouteKind) -> tuple[bytes, ...]:
 def is_blocked(route: Route, path: bytes) -> bool:
     """True for the endpoints of the upstream that no route opens by itself."""
     rest = path[len(route.path.rstrip("/")) :]
-    if route.unblocked and _whole_segments(rest, route.unblocked):
+    if route.unblocked and lies_below(rest, route.unblocked):
         return False
     closed = closed_on(route.kind)
-    if (rest.startswith(closed) and _whole_segments(rest, closed)) or _begins_above(route, path, closed):
+    if lies_below(rest, closed) or _begins_above(route, path, closed):
         return True
     return any(_stands_in(rest, name) for name in closed if name != b"/debug") or _stands_in(rest, b"/debug/pprof")
 
@@ -118,7 +122,7 @@ def _begins_above(route: Route, path: bytes, closed: tuple[bytes, ...]) -> bool:
     cut = path.rfind(b"/", 0, size)
     while cut >= 0:
         reaching = tuple(name for name in closed if cut + len(name) > size)
-        if _whole_segments(path[cut:], reaching):
+        if lies_below(path[cut:], reaching):
             return True
         cut = path.rfind(b"/", 0, cut)
     return False
@@ -136,7 +140,3 @@ def _stands_in(rest: bytes, name: bytes) -> bool:
             return True
         at = rest.find(name, after)
     return False
-
-
-def _whole_segments(rest: bytes, prefixes: tuple[bytes, ...]) -> bool:
-    return any(rest == prefix or rest.startswith(prefix + b"/") for prefix in prefixes)

@@ -145,6 +145,12 @@ def listed(value: bytes) -> list[bytes]:
     return [part for item in value.split(b",") if (part := item.strip(b" \t").lower())]
 
 
+def without(sent: list[bytes], named: list[bytes], never: frozenset[bytes]) -> list[bytes]:
+    """The lines less those whose fields Connection names; naming those of `never` changes nothing."""
+    drop = set(named) - never
+    return [line for line in sent if field_name(line) not in drop] if drop else sent
+
+
 def field_name(sent: bytes) -> bytes:
     """The lower-case name of a field line that was judged lawful."""
     return sent.partition(b":")[0].lower()

@@ -127,13 +127,7 @@ def _admit(raw: bytes, fields: FieldMemo, *, may_set_own: bool) -> ResponseHead:
     if status == 204 and (head.chunked or head.length > 0):
         raise Unlawful("204 with a body")  # RFC 9110 15.3.5: its octets would be taken for the next answer
     head.close = old or (named is not None and b"close" in named)
-    head.sent = b"".join(_without(sent, named) if named else sent)
+    head.sent = b"".join([sent[0], *f.without(sent[1:], named, _FRAMING)] if named else sent)
     head.is_verbatim = head.sent == raw + b"\r\n"
     head.streams = b"\r\ncontent-type: text/event-stream" in head.sent.lower()
     return head
-
-
-def _without(sent: list[bytes], named: list[bytes]) -> list[bytes]:
-    """The lines less those whose fields Connection names; the status line stays."""
-    drop = set(named) - _FRAMING
-    return sent[:1] + [line for line in sent[1:] if f.field_name(line) not in drop]

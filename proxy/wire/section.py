@@ -129,7 +129,7 @@ def _read(lines: list[bytes], fields: FieldMemo) -> Told:
             _special(section, kind, value, named)
     if section.upgrade and set(named) - _NEVER_NAMED != {b"upgrade"}:
         section.upgrade = b""  # RFC 9110 7.8: Connection must name it, and may take nothing else from a handshake
-    section.sent = b"".join(_without(sent, named) if named else sent)
+    section.sent = b"".join(f.without(sent, named, _NEVER_NAMED) if named else sent)
     return Told(section, length, credential, authorization)
 
 
@@ -154,9 +154,3 @@ def _special(section: Section, kind: int, value: bytes, named: list[bytes]) -> N
 
 #: Naming these in Connection changes nothing: they are the message's own, not the connection's.
 _NEVER_NAMED = frozenset({b"close", b"keep-alive", b"host", b"user-agent"})
-
-
-def _without(sent: list[bytes], named: list[bytes]) -> list[bytes]:
-    """The lines less those whose fields Connection names."""
-    drop = set(named) - _NEVER_NAMED
-    return [line for line in sent if f.field_name(line) not in drop] if drop else sent

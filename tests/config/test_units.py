@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from proxy.config.units import (
     Address,
     format_duration,
-    format_size,
     is_loopback,
     parse_duration,
     parse_listen,
@@ -94,22 +93,19 @@ def test_format_duration(seconds, text):
         ("1GB", 1024**3),
         ("2TB", 2 * 1024**4),
         ("0B", 0),
-        (500, 500),
+        ("500", 500),
     ],
 )
 def test_size(value, size):
     assert parse_size(value) == size
 
 
-@pytest.mark.parametrize("value", ["", "32", "32M", "1.5MB", "-1B", "32 MB", "32mb", "MB", "\u0663MB", "1B\n", -1])
+@pytest.mark.parametrize(
+    "value", ["", "32M", "1.5MB", "-1B", "32 MB", "32mb", "MB", "\u0663MB", "1B\n", "-1", "\u0663"]
+)
 def test_size_refused(value):
     with pytest.raises(ValueError, match="is not a size"):
         parse_size(value)
-
-
-@given(st.integers(0, 10**18 - 1))
-def test_size_is_read_back(size):
-    assert parse_size(format_size(size)) == size
 
 
 @pytest.mark.parametrize(
