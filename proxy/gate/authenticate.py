@@ -98,9 +98,7 @@ class Authenticator:
                 return self._hold(route, identity, ip, at)
             return Deny(reason, route, identity=identity)
         if identity.way not in route.ways:
-            # Where a good token is as little looked at as any other, it must not be told from them.
-            reason = Reason.NOT_ALLOWED if _takes_tokens(route) else Reason.WAY_NOT_OPEN
-            return Deny(reason, route, identity=identity)
+            return Deny(Reason.NOT_ALLOWED, route, identity=identity)
         return identity
 
     def _ended(self, route: Route, token: Token, way: Way, now: float) -> Reason:

@@ -44,7 +44,7 @@ ENDS = {
     "expired": (lambda relay: change_tokens(relay, expires_at=1.0), "token_ended"),
     "overlap over": (lambda relay: change_tokens(relay, accepted_until=1.0), "token_ended"),
     "role gone": (lambda relay: change_routes(relay, rules=()), "not_allowed"),
-    "way closed": (lambda relay: change_routes(relay, ways=frozenset({Way.BASIC})), "way_not_open"),
+    "way closed": (lambda relay: change_routes(relay, ways=frozenset({Way.BASIC})), "not_allowed"),
     "route gone": (lambda relay: change_routes(relay, path="/elsewhere"), "no_route"),
     "no websockets": (lambda relay: change_routes(relay, websocket=False), "not_allowed"),
 }
