@@ -38,6 +38,8 @@ USERS = 1000
 PASSWORDS = 4
 COST = 10
 GUESSERS = 32
+#: Wrong passwords, in turn of a user who exists and of one who does not.
+WRONG_PAIRS = 60
 STARTS = 5
 
 BASIC = Workload("basic", "basic auth, bcrypt cost 10, the same user", "fetch.lua", connections=16, direct=False)
@@ -47,11 +49,15 @@ GUESSES = Workload("guesses", "guesses at a password", "guesses.lua", connection
 
 @dataclass(frozen=True, slots=True)
 class LoginsResult:
-    """`basic`: promgate and nginx. The p99 are in ms, one for each round, by server."""
+    """`basic`: promgate and nginx. The p99 are in ms, one for each round, by server.
+
+    `wrong_ms`: medians for a wrong password of a user who exists, and of one who does not.
+    """
 
     basic: Result
     bearer_p99: dict[str, list[float]]
     guessed_p99: dict[str, list[float]]
+    wrong_ms: tuple[float, float]
 
     def figures(self) -> dict[tuple[str, str], float]:
         """As `Report.figures`."""
@@ -67,10 +73,13 @@ class LoginsResult:
             ("GET 1 KB with a token while two logins at a time are checked", self.bearer_p99),
             (f"basic auth of a known user beside {GUESSERS} who guess", self.guessed_p99),
         )
-        return [
+        lines = [
             f"{title}: p99 " + ", ".join(f"{name} {statistics.median(seen):.1f} ms" for name, seen in by_server.items())
             for title, by_server in told
         ]
+        known_ms, unknown_ms = self.wrong_ms
+        each = f"{known_ms:.1f} ms for a user who exists, {unknown_ms:.1f} ms for one who does not"
+        return [*lines, f"a wrong password: p50 {each}: ratio {known_ms / unknown_ms:.3f} (wanted: 0.95 to 1.05)"]
 
 
 def measure_logins(stage: Stage, *, rounds: int, window_s: float) -> LoginsResult:
@@ -92,6 +101,7 @@ def measure_logins(stage: Stage, *, rounds: int, window_s: float) -> LoginsResul
             _prove(stage, server, path, known)
         basic_load = replace(BASIC, settings={"BENCH_PATH": "/basic/x", "BENCH_AUTHORIZATION": f"Basic {known}"})
         basic = measure(stage, [ours, nginx], basic_load, rounds=rounds, window_s=window_s)
+        wrong_ms = _wrong_ms(stage, ours)
         bearer: dict[str, list[float]] = {"promgate": [], "nginx": []}
         guessed: dict[str, list[float]] = {"promgate": [], "prometheus": []}
         for _ in range(rounds):
@@ -103,7 +113,7 @@ def measure_logins(stage: Stage, *, rounds: int, window_s: float) -> LoginsResul
                 good = replace(basic_load, settings={**basic_load.settings, "BENCH_PATH": path}, connections=4)
                 with running_load(stage, server, replace(GUESSES, settings={"BENCH_PATH": path})):
                     guessed[server.name].append(_p99_ms(stage, server, good, window_s))
-    return LoginsResult(basic, bearer, guessed)
+    return LoginsResult(basic, bearer, guessed, wrong_ms)
 
 
 def measure_starts(stage: Stage) -> float:
@@ -141,6 +151,28 @@ def _p99_ms(stage: Stage, server: Server, workload: Workload, window_s: float) -
     if seen.errors or not seen.p99_us:
         raise BenchError(f"{server.name} failed {seen.errors} requests of {workload.title}, p99 {seen.p99_us} us")
     return seen.p99_us / 1000
+
+
+def _wrong_ms(stage: Stage, server: Server) -> tuple[float, float]:
+    """Medians over HTTP, each guess from an address of its own, so that none is refused for its number."""
+    took: dict[str, list[float]] = {"u": [], "x": []}  # u0007 is a user, x0007 is none
+    context = stage.client_context()
+    for number in range(WRONG_PAIRS):
+        for kind, times in took.items():
+            address = (f"127.1.{'ux'.index(kind)}.{number + 1}", 0)
+            shown = base64.b64encode(f"{kind}{number:04d}:wrong".encode()).decode()
+            connection = http.client.HTTPSConnection(
+                "127.0.0.1", server.port, timeout=20.0, context=context, source_address=address
+            )
+            with contextlib.closing(connection):
+                connection.connect()
+                began = time.perf_counter()
+                connection.request("GET", "/basic/x", headers={"Authorization": f"Basic {shown}"})
+                status = connection.getresponse().status
+                times.append((time.perf_counter() - began) * 1000)
+            if status != 401:
+                raise BenchError(f"{server.name} answers {status} and not 401 to a wrong password")
+    return statistics.median(took["u"]), statistics.median(took["x"])
 
 
 def _prove(stage: Stage, server: Server, path: str, known: str) -> None:
