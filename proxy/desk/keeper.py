@@ -55,7 +55,7 @@ class Keeper:
     def _tell_overdue(self, now: float) -> None:
         """Each once: no server ran, or others that are due as well had their turns, a minute each."""
         late = {one.name: one for one in self.outlook.late(now)}
-        for name in late.keys() - self._overdue:
+        for name in sorted(late.keys() - self._overdue):
             _log.warning("%s: its rotation was due at %s and has not begun yet", name, when(late[name].at))
         self._overdue = set(late)
 
