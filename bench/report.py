@@ -150,7 +150,7 @@ def _memory(report: Report) -> str:
             ]
         )
     per_connection = "per idle connection that carried 1 MB down, 200 KB up, KiB"
-    return table(["server", "PSS / RSS at start, MiB", "20 s after the runs, MiB", per_connection], rows)
+    return table(["server", "PSS / RSS at start, MiB", "a minute after the runs, MiB", per_connection], rows)
 
 
 def _spread(spread: Spread, digits: int) -> str:

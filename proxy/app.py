@@ -71,7 +71,7 @@ if TYPE_CHECKING:
     from proxy.tokens.ports import Asked
 
 _log = logging.getLogger("promgate.server")
-_GIVE_BACK_EACH_S = 15.0
+_GIVE_BACK_EACH_S = 60.0
 _TLS_VERSIONS = {"TLS12": ssl.TLSVersion.TLSv1_2, "TLS13": ssl.TLSVersion.TLSv1_3}
 
 
