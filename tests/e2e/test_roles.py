@@ -42,18 +42,18 @@ def ask(promgate: Promgate, user: str, method: str, path: str, body: object = No
     return fetch(url, method=method, body=sent, headers=headers, ca_file=promgate.ca_file)
 
 
+def route_to(alertmanager: Alertmanager, allow: list[str], **more: object) -> dict[str, object]:
+    upstream = f"http://127.0.0.1:{alertmanager.port}"
+    return {
+        "name": "alertmanager", "path": "/alertmanager", "upstream": upstream, "auth": ["basic"], "allow": allow, **more
+    }  # fmt: skip
+
+
 def test_roles_of_alertmanager(tmp_path: Path) -> None:
     directory = tmp_path / "promgate"
     write_private(directory / "users", htpasswd(*USERS))
     with Alertmanager(tmp_path / "am") as alertmanager:
-        route = {
-            "name": "alertmanager",
-            "path": "/alertmanager",
-            "upstream": f"http://127.0.0.1:{alertmanager.port}",
-            "auth": ["basic"],
-            "allow": list(USERS),
-            "exempt": ["/-/ready"],
-        }
+        route = route_to(alertmanager, list(USERS), exempt=["/-/ready"])
         config = {"htpasswd_file": "users", "roles": {user: [f"basic:{user}"] for user in USERS}, "routes": [route]}
         with Promgate(directory, config) as promgate:
             assert ask(promgate, "", "GET", "/-/ready").status == 200
@@ -77,15 +77,8 @@ def test_a_reloader_beside_promgate_needs_no_credential(tmp_path: Path) -> None:
     directory = tmp_path / "promgate"
     write_private(directory / "users", htpasswd("admin"))
     with Alertmanager(tmp_path / "am") as alertmanager:
-        route = {
-            "name": "alertmanager",
-            "path": "/alertmanager",
-            "upstream": f"http://127.0.0.1:{alertmanager.port}",
-            "auth": ["basic"],
-            "allow": ["admin"],
-            "unblock": ["/-/reload"],
-            "exempt": [{"path": "/-/reload", "methods": ["POST"], "allow_from": ["127.0.0.1"]}],
-        }
+        exempt = {"path": "/-/reload", "methods": ["POST"], "allow_from": ["127.0.0.1"]}
+        route = route_to(alertmanager, ["admin"], unblock=["/-/reload"], exempt=[exempt])
         config = {"htpasswd_file": "users", "roles": {"admin": ["basic:admin"]}, "routes": [route]}
         with Promgate(directory, config) as promgate:
 
@@ -107,8 +100,7 @@ def test_sighup_reads_the_htpasswd_file_again(tmp_path: Path) -> None:
     directory = tmp_path / "promgate"
     write_private(directory / "users", htpasswd("admin"))
     with Alertmanager(tmp_path / "am") as alertmanager:
-        upstream = f"http://127.0.0.1:{alertmanager.port}"
-        route = {"name": "am", "path": "/alertmanager", "upstream": upstream, "auth": ["basic"], "allow": ["viewer"]}
+        route = route_to(alertmanager, ["viewer"])
         config = {"htpasswd_file": "users", "roles": {"viewer": ["basic:admin"]}, "routes": [route]}
         with Promgate(directory, config) as promgate:
 

@@ -1,4 +1,4 @@
-"""What is overdue, stuck or refused is seen: in the metrics, and what is stuck in the log and in `token status` too."""
+"""What is overdue, stuck or refused is seen: in the metrics and the log, and what is stuck in `token status` too."""
 
 from __future__ import annotations
 
@@ -79,6 +79,7 @@ def test_what_is_overdue_and_what_is_stuck_is_seen_until_it_is_mended(tmp_path: 
     site.broken.touch()
     with site.promgate:
         site.wait({"failed": 1, "halted": 1, "overdue": 1})
+        assert site.promgate.log.count("a: its rotation was due at ") == 1
         (said,) = [line for line in site.promgate.log.splitlines() if "sealed" in line]
         assert "level=error" in said
         (rotation,) = re.findall(r"--id (\w+)", said)
