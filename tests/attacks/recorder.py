@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import select
 import socket
 import ssl
 import struct
@@ -139,6 +140,7 @@ class Recorder:
         self._answers: list[Steps] = []
         self._at_head = False
         self._peers: set[socket.socket] = set()
+        self._reading: set[socket.socket] = set()  # plain ones whose thread waits for bytes
         self._let_go = threading.Event()
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -152,11 +154,19 @@ class Recorder:
 
     def begin(self, answers: tuple[Steps, ...] = (), *, at_head: bool = False) -> None:
         with self._changed:
+            # What the relay sent in an earlier case may not have been read yet, and would be taken for this one's.
+            if not self._changed.wait_for(self._has_read_all, self.patience_s):
+                raise TimeoutError("bytes of an earlier case are left unread")
             self._let_go = threading.Event()
             self._answers, self._at_head, self._requests = list(answers), at_head, []
             self._connections = [c for c in self._connections if not c.end]
             for connection in self._connections:
                 connection.mark = len(connection.data)
+
+    def _has_read_all(self) -> bool:
+        """Whether no byte and no connection has arrived that its thread has still to take. Under the lock."""
+        waited_for = [one for one in (self._listener, *self._reading) if one.fileno() >= 0]
+        return not any(is_readable(one, 0) for one in waited_for)
 
     def let_go(self) -> None:
         """Ends every `{hold}`."""
@@ -207,13 +217,17 @@ class Recorder:
     def _accept(self) -> None:
         while True:
             try:
-                peer, _ = self._listener.accept()
+                is_readable(self._listener, None)
+                with self._changed:
+                    peer, _ = self._listener.accept()
+                    connection = Connection(len(self._connections) and self._connections[-1].number + 1)
+                    self._connections.append(connection)
+                    self._peers.add(peer)
+                    if self._tls is None:
+                        self._reading.add(peer)
+                    self._changed.notify_all()
             except OSError:
                 return
-            with self._changed:
-                connection = Connection(len(self._connections) and self._connections[-1].number + 1)
-                self._connections.append(connection)
-                self._peers.add(peer)
             threading.Thread(target=self._serve, args=(peer, connection), daemon=True).start()
 
     def _serve(self, peer: socket.socket, connection: Connection) -> None:
@@ -225,10 +239,7 @@ class Recorder:
                 plain, peer = peer, self._tls.wrap_socket(peer, server_side=True)
                 with self._changed:
                     self._peers ^= {plain, peer}
-            while data := peer.recv(65536):
-                with self._changed:
-                    connection.data += data
-                    self._changed.notify_all()
+            while self._receive(peer, connection):
                 while (steps := self._next_answer(connection)) is not None:
                     self._write(peer, steps, connection)
         except ConnectionError:
@@ -238,8 +249,25 @@ class Recorder:
         peer.close()
         with self._changed:
             self._peers.discard(peer)
+            self._reading.discard(peer)
             connection.end = end
             self._changed.notify_all()
+
+    def _receive(self, peer: socket.socket, connection: Connection) -> bool:
+        """Take what has arrived; False at the end. Plain bytes are noted in the same breath in which they are read."""
+        if self._tls is not None:
+            data = peer.recv(65536)
+        else:
+            with self._changed:
+                self._reading.add(peer)
+            is_readable(peer, None)
+        with self._changed:
+            if self._tls is None:
+                data = peer.recv(65536)
+                self._reading.discard(peer)
+            connection.data += data
+            self._changed.notify_all()
+        return bool(data)
 
     def _next_answer(self, connection: Connection) -> Steps | None:
         """What to write now, if the bytes so far call for an answer."""
@@ -295,6 +323,15 @@ class Recorder:
                 case Act.RESET:
                     connection.closed_by_us = True
                     reset(peer)
+
+
+def is_readable(one: socket.socket, timeout_ms: int | None) -> bool:
+    """Whether bytes, an end or a connection wait there; None: wait until they do. OSError once it is closed."""
+    if one.fileno() < 0:
+        raise OSError("closed")
+    poll = select.poll()
+    poll.register(one, select.POLLIN)
+    return bool(poll.poll(timeout_ms))
 
 
 def end_writing(peer: socket.socket, *, is_meant: bool = True) -> None:
