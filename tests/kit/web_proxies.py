@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import os
 import sys
+from http.client import HTTPException
 from pathlib import Path
 
+from tests.kit.fetch import fetch
 from tests.kit.process import Process, accepts, free_port
 
 _NGINX = """\
@@ -85,8 +87,15 @@ class Traefik(Process):
                 "--global.sendAnonymousUsage=false", "--log.level=INFO",
             ],
             directory / "traefik.log",
-            lambda: accepts(self.port) and "promgate@file" in self.log,
+            lambda: accepts(self.port) and self._has_routes(),
         )  # fmt: skip
+
+    def _has_routes(self) -> bool:
+        """It listens, and even names its routers in the log, some time before it answers by them."""
+        try:
+            return b"404 page not found" not in fetch(f"http://127.0.0.1:{self.port}/").body
+        except (OSError, HTTPException):
+            return False
 
 
 class Envoy(Process):
