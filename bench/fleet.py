@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from bench.stage import Stage
 
 SAMPLES_PER_SEND = 2000
-IDLE_S = 3.0
+START_S = 5.0  # what a server reads after its first answer (the console) belongs to its start
+IDLE_S = 5.0
 #: Scrapes of each agent to let pass first: the receiver creates the series on the first one.
 SETTLING_SCRAPES = 5
 
@@ -97,6 +98,7 @@ def measure_fleet(stage: Stage, what: Promgate, fleet: Fleet) -> FleetResult:
     with contextlib.ExitStack() as stack:
         receiver, receiver_port = stack.enter_context(_running_receiver(place))
         server = stack.enter_context(running_promgate(prepare(what, stage, receiver_port)))
+        time.sleep(START_S)
         idle_from = server.child.cpu_s()
         time.sleep(IDLE_S)
         idle_share = (server.child.cpu_s() - idle_from) / IDLE_S

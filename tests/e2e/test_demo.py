@@ -72,7 +72,12 @@ class Demo:
     def end(self) -> int:
         """Wait for its end and for that of all it started; its exit code."""
         ended_at = time.monotonic() + GONE_AFTER_S
-        wait_for(lambda: not self.processes(), f"the end of {self.processes()}", timeout_s=GONE_AFTER_S)
+        try:
+            wait_for(lambda: not self.processes(), "the end", timeout_s=GONE_AFTER_S)
+        except TimeoutError:
+            left = [" ".join(_words(Path(f"/proc/{pid}/cmdline"))) for pid in self.processes()]
+            self._kill()
+            raise AssertionError(f"after {GONE_AFTER_S} s: {left}, and it printed:\n{self._output.read()}") from None
         self.printed += self._output.read()
         self._output.close()
         code = self._process.wait()
@@ -81,11 +86,14 @@ class Demo:
 
     def close(self) -> None:
         """End what a failed test left."""
-        for pid in self.processes():
-            os.kill(pid, signal.SIGKILL)
+        self._kill()
         if self._child is not None:
             self._output.close()
             self._child.wait()
+
+    def _kill(self) -> None:
+        for pid in self.processes():
+            os.kill(pid, signal.SIGKILL)
 
     def processes(self) -> list[int]:
         """The ids of all living processes of this run."""
