@@ -1,4 +1,4 @@
-"""Who sends with the tokens of a name, and whether its overlap may end: the ledger is asked, the verdict judges."""
+"""Who sends with the tokens of a name, and whether its overlap may end: ledger and receipts tell, verdict judges."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from proxy.desk.configured import story_of
 from proxy.desk.desk import Report
+from proxy.desk.holding import holders
 from proxy.desk.words import when
 from proxy.tokens.ledger import describe
 from proxy.tokens.lifecycle import unknown
@@ -25,7 +26,7 @@ _SHOWN = 20
 def judge_name(desk: Desk, story: Story, now: float) -> tuple[Judgement, tuple[str, ...]]:
     """The verdict on the overlap of a name, and what must be said of how well it is founded."""
     known, trouble = _ask_ledger(desk, story.name)
-    judgement = judge(story.name, story.tokens, known, now, trouble=trouble)
+    judgement = judge(story.name, story.tokens, known, now, held=holders(desk, story), trouble=trouble)
     if known is None or known.is_fresh:
         return judgement, ()
     newest = max((one.last_seen for one in known.sightings), default=None)

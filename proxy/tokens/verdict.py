@@ -1,9 +1,9 @@
 """May the overlap of a name end now? SAFE or WAIT, with the reason, from what the ledger knows.
 
 SAFE needs every sender that was seen with a previous token to have been seen with another one since, and to have been
-silent with the previous one for five of its usual gaps (two senders behind one address look like one). Whatever cannot
-be told says WAIT. A sender that the ledger never saw, because it is silent for longer than the ledger is old, is not
-known to anybody: SAFE says what it rests on.
+silent with the previous one for five of its usual gaps (two senders behind one address look like one), and no target
+that took a previous token last, as after a roll back. Whatever cannot be told says WAIT. A sender that the ledger never
+saw, because it is silent for longer than the ledger is old, is not known to anybody: SAFE says what it rests on.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from proxy.tokens.ledger import Kind, describe
 from proxy.tokens.token import TokenState, state_at
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from proxy.tokens.ledger import Known, Sighting
     from proxy.tokens.token import Token
@@ -61,8 +61,19 @@ class Judgement:
     stragglers: tuple[Straggler, ...] = ()
 
 
-def judge(name: str, seen: tuple[Token, ...], known: Known | None, now: float, *, trouble: str = "") -> Judgement:
-    """`seen` are the tokens of the name, oldest first. `known` None: the ledger cannot tell, and `trouble` says why."""
+def judge(
+    name: str,
+    seen: tuple[Token, ...],
+    known: Known | None,
+    now: float,
+    *,
+    held: Mapping[str, str] | None = None,
+    trouble: str = "",
+) -> Judgement:
+    """`seen` are the tokens of the name, oldest first; `held` tells the id of the token that each target took last.
+
+    `known` None: the ledger cannot tell, and `trouble` says why.
+    """
     previous = [token for token in seen if state_at(token, now) is TokenState.PREVIOUS]
     if known is None:
         return Judgement(Verdict.WAIT, f"the ledger cannot tell who uses what: {trouble}")
@@ -79,6 +90,9 @@ def judge(name: str, seen: tuple[Token, ...], known: Known | None, now: float, *
         return verdict(Verdict.WAIT, _told(stragglers, len(senders), now))
     if not previous:
         return verdict(Verdict.SAFE, f"no previous token of {name} is accepted")
+    if holding := _still_hold(held or {}, previous, known, now):
+        others = f"; `promgate token rotate {name}` delivers another one"
+        return verdict(Verdict.WAIT, f"{', '.join(holding)} took the previous token last{others}")
     return verdict(Verdict.SAFE, _rests_on(previous, known, len(senders), now))
 
 
@@ -163,6 +177,14 @@ def _unknowable(name: str, seen: tuple[Token, ...], previous: Sequence[Token], k
     if handed and known.since > min(handed):
         return f"the ledger was begun {ago(now - known.since)} ago, after the rotation: who sent before is not known"
     return None
+
+
+def _still_hold(held: Mapping[str, str], previous: Iterable[Token], known: Known, now: float) -> list[str]:
+    """Targets that took a previous token last. Where a sender has left it, somebody has put another one there."""
+    by_sender = of_senders(known.sightings)
+    left = {one.token_id for one in known.sightings if has_left(one, by_sender.get(one.sender, ()), now)}
+    ids = {token.id for token in previous} - left
+    return sorted(target for target, token_id in held.items() if token_id in ids)
 
 
 def _told(stragglers: Sequence[Straggler], senders: int, now: float) -> str:

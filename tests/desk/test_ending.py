@@ -8,6 +8,7 @@ import pytest
 
 from proxy.desk.desk import Report
 from proxy.desk.ending import revoke, roll_back
+from proxy.desk.finishing import finish
 from proxy.desk.leaked import revoke_leaked, revoke_shown
 from proxy.desk.rotating import Outlets, create, rotate
 from proxy.tokens.ledger import Sighting
@@ -34,6 +35,8 @@ def test_a_roll_back_makes_the_old_token_current_and_lets_who_moved_go_on(stage)
     assert (old.accepted_until, new.accepted_until) == (None, stage.now + HOUR)
     assert "file:a, file:b still hold the new token" in report.notes[-1]
     assert phase_at(stage.rotations()[-1], stage.now) is Phase.ROLLED_BACK
+    refused = finish(stage.desk(sightings=Ledger()), "prom")
+    assert "WAIT: file:a, file:b took the previous token last" in refused.text
     stage.now += HOUR
     assert stage.states() == ["current", "retired"]
 

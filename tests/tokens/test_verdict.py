@@ -175,6 +175,19 @@ def test_a_token_that_nobody_used_rests_on_the_ledger_alone():
     assert judged.reason.startswith("no sender was seen in the last 5 d, and the previous token was shown by nobody")
 
 
+def test_a_target_that_took_the_previous_token_last_is_waited_for():
+    """As after a roll back: its sender reads that token when it starts, though nobody was seen with it yet."""
+    judged = verdict(held={"file:/etc/a": OLD, "file:/etc/b": NEW})
+    assert judged.verdict is WAIT
+    assert judged.reason == (
+        "file:/etc/a took the previous token last; `promgate token rotate prom` delivers another one"
+    )
+
+
+def test_a_target_whose_sender_has_left_the_previous_token_was_given_another_one_by_hand():
+    assert verdict(*MOVED, held={"file:/etc/a": OLD}).verdict is SAFE
+
+
 def test_many_are_not_all_named():
     judged = verdict(*(shown(OLD, NOW - n, sender=str(n)) for n in range(1, 9)))
     assert judged.reason.startswith("8 of 8 senders still on the previous token: 10.0.0.1 vmagent/1.126, 1 s ago; ")
