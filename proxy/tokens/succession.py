@@ -85,9 +85,7 @@ def begin_first(
     if _ID.fullmatch(rotation_id) is None:
         return _bad_id(rotation_id)
     (token,) = issued.change.put
-    rotation = Rotation(
-        rotation_id, story.name, token.id, now, overlap_s, lease_owner=owner, lease_until=now + LEASE_S
-    )
+    rotation = Rotation(rotation_id, story.name, token.id, now, overlap_s, lease_owner=owner, lease_until=now + LEASE_S)
     return Issued(replace(issued.change, entry=Entry(None, rotation)), issued.secret)
 
 
@@ -209,14 +207,16 @@ def leak(
 ) -> Issued | Change | Refusal:
     """End a token that strangers know, at once and for good; if it was accepted, mint a successor in the same breath.
 
-    Its own sender is told "not now" for `grace_s`, so that it keeps its data until it has the successor. A previous
+    Its own sender is told "not now" for `grace_s`, so that it keeps its data until it has the successor; where it was
+    told so already, by a token that is over, that goes on to its end. A previous
     token is replaced too: whoever still holds it (after a roll back, its targets) can be given the current one no more.
     What was picked up in an open renewal by somebody who showed the leaked token ends as that does.
     """
     if token.revoked_at is not None:
         return Refusal(f"token {token.id} of {token.name} is revoked already: it opens nothing")
     was_accepted = state_at(token, now) in ACCEPTED
-    dead = replace(token, revoked_at=now, held_until=now + grace_s if was_accepted else None)
+    held_until = (now if was_accepted else ended_at(token) or now) + grace_s
+    dead = replace(token, revoked_at=now, held_until=held_until if now < held_until else None)
     under_way = open_rotation(story)
     if under_way is not None and was_accepted and is_renewal(under_way):
         picked_up = [one for one in story.tokens if one.id == under_way.token_id and one.revoked_at is None]

@@ -7,10 +7,11 @@ beyond MAX_TRIES the oldest retire (and are held, not refused), but none that a 
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from proxy.tokens.token import TokenState, is_accepted, state_at
+from proxy.tokens.token import TokenState, ended_at, is_accepted, state_at
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -55,11 +56,13 @@ def surplus(story: Story, now: float, kept: Collection[str], ended: tuple[Token,
 def can_go_back(story: Story, rotation: Rotation, now: float) -> bool:
     """Whether every sender has a token to go on with if this rotation's canary dies: else a proof decides nothing.
 
-    None has after a leak: the holders of the leaked token are held until they get another one.
+    None has after the leak of one that was accepted: its holders are held until they get another one.
     """
     if not any(state_at(token, now) is TokenState.CURRENT for token in story.tokens):
         return False
     return not any(
-        token.held_until is not None and token.revoked_at is not None and token.revoked_at >= rotation.started_at
+        token.held_until is not None
+        and token.revoked_at is not None
+        and rotation.started_at <= token.revoked_at < (ended_at(token) or math.inf)
         for token in story.tokens
     )

@@ -11,6 +11,7 @@ from proxy.desk.ending import revoke, roll_back
 from proxy.desk.finishing import finish
 from proxy.desk.leaked import revoke_leaked, revoke_shown
 from proxy.desk.rotating import Outlets, create, rotate
+from proxy.tokens import tries
 from proxy.tokens.ledger import Sighting
 from proxy.tokens.lifecycle import Refusal, Why
 from proxy.tokens.rotation import LEASE_S, Phase, phase_at
@@ -181,6 +182,42 @@ def test_a_retired_token_that_leaked_ends_for_good_and_nothing_is_minted(stage):
     report = revoke_leaked(stage.desk(), old)
     assert stage.states() == ["revoked", "current"]
     assert "stays current; the leaked one was not accepted any more" in report.notes[-1]
+
+
+def test_who_is_held_with_a_token_that_leaks_stays_held_to_the_end_of_that_hold(stage):
+    old = stage.tokens()[0].digest
+    rotate(stage.desk(), "prom")
+    ended_at = stage.now + stage.rules.overlap_s
+    stage.now = ended_at + 1
+    revoke_leaked(stage.desk(), old)
+    assert stage.tokens()[0].held_until == ended_at + stage.rules.retry_grace_s
+
+
+def test_no_sender_is_held_with_a_token_that_leaks_when_its_hold_is_over(stage):
+    old = stage.tokens()[0].digest
+    rotate(stage.desk(), "prom")
+    stage.now += stage.rules.overlap_s + stage.rules.retry_grace_s
+    revoke_leaked(stage.desk(), old)
+    assert stage.tokens()[0].held_until is None
+
+
+def test_a_leaked_token_that_was_over_and_still_lies_at_its_targets_is_told_of(stage):
+    rotate(stage.desk(), "prom")
+    rolled_back = stage.tokens()[-1].digest
+    roll_back(stage.desk(), "prom")
+    stage.now += stage.rules.overlap_s
+    report = revoke_leaked(stage.desk(), rolled_back)
+    assert "file:a, file:b took the leaked one last: `promgate token rotate prom`" in report.notes[-1]
+
+
+def test_a_leak_of_a_token_that_is_over_leaves_a_way_back_to_the_rotation_under_way(stage):
+    old = stage.tokens()[0].digest
+    rotate(stage.desk(), "prom")
+    stage.now += stage.rules.overlap_s
+    stage.targets[0].fails = "before"
+    rotate(stage.desk(), "prom", rotation_id="x")
+    revoke_leaked(stage.desk(), old)
+    assert tries.can_go_back(stage.store.story("prom"), stage.rotations()[-1], stage.now)
 
 
 def test_a_leak_in_the_middle_of_a_rotation_takes_the_rotation_up(stage):
