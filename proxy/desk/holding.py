@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 from proxy.tokens import tries
 from proxy.tokens.ledger import Kind
 from proxy.tokens.ports import StoreError
+from proxy.tokens.token import TokenState, state_at
 
 if TYPE_CHECKING:
     from proxy.desk.desk import Desk
     from proxy.tokens.ports import Story
 
+_OVER = frozenset({TokenState.RETIRED, TokenState.REVOKED})
 #: Who was seen with a token in this time may come with it again.
 _SEEN_S = 8 * 86400.0
 
@@ -43,6 +45,21 @@ def left_lines(desk: Desk, story: Story) -> tuple[str, ...]:
         f"{target} holds token {token_id} of a rotation that did not end: it is accepted until "
         f"`promgate token rotate {story.name}` has replaced it"
         for target, token_id in left_behind(desk, story).items()
+    )
+
+
+def over_lines(desk: Desk, story: Story) -> tuple[str, ...]:
+    """The targets whose sender is let in with nothing that they have, for a person. Raises StoreError."""
+    now = desk.clock()
+    over = {token.id for token in story.tokens if state_at(token, now) in _OVER}
+    took: dict[str, list[str]] = {}
+    for target, token_id in sorted(holders(desk, story).items()):
+        if token_id in over:
+            took.setdefault(token_id, []).append(target)
+    return tuple(
+        f"{story.name}: token {token_id} is over and was the last for {', '.join(targets)}: "
+        f"`promgate token rotate {story.name}` delivers another one"
+        for token_id, targets in took.items()
     )
 
 

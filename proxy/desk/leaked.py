@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from proxy.desk.configured import find_configured
 from proxy.desk.desk import Report, try_to_tell
 from proxy.desk.ending import insist
-from proxy.desk.holding import holders
+from proxy.desk.holding import over_lines
 from proxy.desk.rotating import NO_OUTLETS, Outlets, drive_of, new_id
 from proxy.desk.words import when
 from proxy.tokens import succession
@@ -100,7 +100,7 @@ def _go_on(desk: Desk, ended: Report, outlets: Outlets) -> Report:
     name = ended.facts["name"]
     rotation = succession.open_rotation(desk.store.story(name))
     if rotation is None:
-        return replace(ended, notes=(*ended.notes, *_nothing_new(desk, name, ended.facts["leaked"])))
+        return replace(ended, notes=(*ended.notes, *_nothing_new(desk, name)))
     drive = drive_of(desk, name, rotation.id, outlets)
     assert not isinstance(drive, Refusal)
     return _hand_out(ended, drive)
@@ -118,16 +118,13 @@ def _hand_out(ended: Report, drive: Drive) -> Report:
     )
 
 
-def _nothing_new(desk: Desk, name: str, leaked: str) -> tuple[str, ...]:
+def _nothing_new(desk: Desk, name: str) -> tuple[str, ...]:
     now, story = desk.clock(), desk.store.story(name)
     current = [token.id for token in story.tokens if state_at(token, now) is TokenState.CURRENT]
     if not current:
         return (f"{name} has no current token: `promgate token rotate {name}` or `create {name}` makes one",)
     stays = f"{name}: token {current[0]} stays current; the leaked one was not accepted any more"
-    took = sorted(target for target, token_id in holders(desk, story).items() if token_id == leaked)
-    if not took:
-        return (stays,)
-    return (stays, f"{', '.join(took)} took the leaked one last: `promgate token rotate {name}` delivers another one")
+    return (stays, *over_lines(desk, story))
 
 
 def _who_used(desk: Desk, token: Token) -> tuple[list[dict[str, object]], tuple[str, ...]]:

@@ -11,6 +11,7 @@ from proxy.desk.ending import revoke, roll_back
 from proxy.desk.finishing import finish
 from proxy.desk.leaked import revoke_leaked, revoke_shown
 from proxy.desk.rotating import Outlets, create, rotate
+from proxy.desk.status import status
 from proxy.tokens import tries
 from proxy.tokens.ledger import Sighting
 from proxy.tokens.lifecycle import Refusal, Why
@@ -206,8 +207,11 @@ def test_a_leaked_token_that_was_over_and_still_lies_at_its_targets_is_told_of(s
     rolled_back = stage.tokens()[-1].digest
     roll_back(stage.desk(), "prom")
     stage.now += stage.rules.overlap_s
-    report = revoke_leaked(stage.desk(), rolled_back)
-    assert "file:a, file:b took the leaked one last: `promgate token rotate prom`" in report.notes[-1]
+    said = f"token {stage.tokens()[-1].id} is over and was the last for file:a, file:b: `promgate token rotate prom`"
+    assert said in " ".join(status(stage.desk(), "prom").notes)
+    assert said in revoke_leaked(stage.desk(), rolled_back).notes[-1]
+    rotate(stage.desk(), "prom")
+    assert "is over" not in " ".join(status(stage.desk(), "prom").notes)
 
 
 def test_a_leak_of_a_token_that_is_over_leaves_a_way_back_to_the_rotation_under_way(stage):
