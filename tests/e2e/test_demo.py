@@ -48,8 +48,10 @@ class Demo:
         own = [f"--state={self.state}", f"--port={free_port()}", "--rotations=2", "--every=2"]
         named = [] if any(word.startswith("--venv=") for word in words) else [f"--venv={sys.prefix}"]
         every = [*own, *named, *words]
+        # As from a terminal, also where this test itself runs in the background of a script, which ignores SIGINT.
+        heeding = ["env", "--default-signal=INT"]
         self._child = subprocess.Popen(
-            [*command, f"ARGS={' '.join(every)}"] if command[0] == "make" else [*command, *every],
+            [*heeding, *command, *([f"ARGS={' '.join(every)}"] if command[0] == "make" else every)],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
