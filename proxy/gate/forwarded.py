@@ -38,11 +38,19 @@ class Proxies:
         if not self.trust(peer):
             return peer, _write([peer], scheme, b"")
         lines = head.split(b"\r\n")
-        hops = self._walk(b",".join(values_of(lines, b"x-forwarded-for")).decode("latin-1"), peer)
+        hops = self._walk(_chain(lines), peer)
         proto = b"".join(values_of(lines, b"x-forwarded-proto")).lower()
         host = b"".join(values_of(lines, b"x-forwarded-host"))
         said = proto.decode() if proto in {b"http", b"https"} else scheme
         return hops[0], _write(hops, said, host if is_authority(host) else b"")
+
+    def names_client(self, head: bytes, peer: str) -> bool:
+        """Whether a trusted peer says for whom it asks, in addresses.
+
+        Else all its clients would be the peer: a single guesser could keep out everybody who comes anew, and what is
+        for the peer's network would be for all of them.
+        """
+        return len(self._walk(_chain(head.split(b"\r\n")), peer)) > 1
 
     def _walk(self, chain: str, peer: str) -> list[str]:
         """The client, and the proxies between it and us."""
@@ -56,6 +64,10 @@ class Proxies:
             if not self.trust(hops[-1]):
                 break
         return hops[::-1]
+
+
+def _chain(lines: list[bytes]) -> str:
+    return b",".join(values_of(lines, b"x-forwarded-for")).decode("latin-1")
 
 
 def _write(hops: list[str], scheme: str, host: bytes) -> bytes:

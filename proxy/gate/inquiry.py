@@ -27,11 +27,12 @@ if TYPE_CHECKING:
     from proxy.wire.head import RequestHead, RequestMemo
 
 #: Of the inquiry's own message, and not of the request that it is about. Without Accept nobody is taken for a person,
-#: who would be sent elsewhere: the answer is for a program, whoever its client is.
+#: who would be sent elsewhere: the answer is for a program, whoever its client is. X-Forwarded-For is kept: the
+#: request was passed on, and what is exempt for neighbours alone (`exempt`) is not for it.
 _NOT_COPIED = frozenset(
     b"""
     host content-length transfer-encoding connection keep-alive expect upgrade te trailer accept
-    x-original-url x-original-method x-forwarded-uri x-forwarded-method x-forwarded-host x-forwarded-for
+    x-original-url x-original-method x-forwarded-uri x-forwarded-method x-forwarded-host
     """.split()
 )
 
@@ -47,9 +48,10 @@ def read_inquiry(
     route = asked.route
     if proxies is None or not proxies.trust(peer):
         return Deny(Reason.NOT_A_PROXY, route)
+    if not proxies.names_client(raw, peer):
+        return Deny(Reason.NO_INQUIRY, route)
     lines = raw.split(b"\r\n")[1:]
     try:
-        _check_client(lines)
         method, target, host = _subject(lines, head, route)
         kept = [line for line in lines if field_name(line) not in _NOT_COPIED]
         text = b"\r\n".join([b"%b %b HTTP/1.1" % (method, target), *host, *kept, b"", b""])
@@ -78,12 +80,6 @@ def _tell_always(route: Route, identity: Identity, tenants: Tenants) -> bytes | 
     telling = route.telling or Telling()
     always = Telling(identity=True, tenant_header=telling.tenant_header, tenant=telling.tenant)
     return tell(always, identity, tenants)
-
-
-def _check_client(lines: list[bytes]) -> None:
-    """Without it all clients would be one, and a single guesser could keep out everybody who comes anew."""
-    if not any(values_of(lines, b"x-forwarded-for")):
-        raise _Unclear
 
 
 def _subject(lines: list[bytes], head: RequestHead, route: Route) -> tuple[bytes, bytes, list[bytes]]:

@@ -9,10 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy.gate.addresses import Addresses
 from proxy.gate.authenticate import ANYONE
 from proxy.gate.credentials import ShownCertificate, ShownPassword, ShownToken
 from proxy.gate.decide import Gate
 from proxy.gate.decision import Deny, Forward, Inquire, Inquiry, Local, Reason
+from proxy.gate.exempt import Exemption
 from proxy.gate.forwarded import Proxies
 from proxy.gate.inquiry import read_inquiry, rule
 from proxy.gate.memory import Memory
@@ -113,6 +115,35 @@ def test_a_path_behind_ours_is_the_requests_own():
 )
 def test_what_cannot_be_told_for_sure_is_refused(fields):
     assert inquiry(*fields) == Deny(Reason.NO_INQUIRY, ASKING)
+
+
+@pytest.mark.parametrize(
+    ("chain", "names"),
+    [
+        ("198.51.100.9", True),
+        ("unknown, 198.51.100.9", True),  # what stands to the left of the client is not read
+        ("198.51.100.9, 10.1.1.1", True),
+        ("198.51.100.9, unknown", False),
+        ("unix:", False),
+        ("unknown", False),
+        ("", False),
+        (", ".join(["10.1.1.1"] * 40), False),
+    ],
+)
+def test_who_it_is_for_must_be_an_address(chain, names):
+    """Else the proxy itself would be judged, and all its clients with what is for neighbours alone."""
+    read = inquiry(b"X-Forwarded-For: " + chain.encode(), URL, GET)
+    assert isinstance(read, Inquiry) if names else read == Deny(Reason.NO_INQUIRY, ASKING)
+
+
+def test_what_is_exempt_for_neighbours_is_not_for_those_whom_a_proxy_asks_about():
+    exempt = Exemption(b"/prometheus/-/reload", frozenset({b"POST"}), Addresses((ip_network("10.0.0.0/8"),)))
+    made = gate(routes=(replace(READ, exempt=(exempt,), unblocked=(b"/-/reload",)),))
+    read = inquiry(b"X-Forwarded-For: 10.1.1.1", b"X-Original-URL: /prometheus/-/reload", POST)
+    assert read.head.is_passed_on
+    assert decide(made, read.head, ip="10.1.1.1").reason is Reason.NO_CREDENTIAL
+    direct = admit(b"POST /prometheus/-/reload HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert isinstance(decide(made, direct, ip="10.1.1.1"), Forward)
 
 
 @pytest.mark.parametrize("field", [URL, URI, GET, URI_GET])
