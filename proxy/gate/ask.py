@@ -89,7 +89,12 @@ class Waited:
     """The time that a limit asked for has passed."""
 
 
-Question = CheckPassword | FindToken | VerifyJwt | Introspect | FindSession | RefreshSession | Waited
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """It was let in before, and is still open."""
+
+
+Question = CheckPassword | FindToken | VerifyJwt | Introspect | FindSession | RefreshSession | Waited | Standing
 
 FOUND, ABSENT, UNREADABLE, BUSY, REFUSED = "found", "absent", "unreadable", "busy", "refused"
 #: The provider does not answer; it does, but the key that is wanted is not known yet, and cannot be asked for just now.
@@ -97,3 +102,5 @@ UNREACHABLE, LATE = "unreachable", "late"
 Answer = bool | bytes | str | Claims
 #: Among the facts once a rate's wait is over: the request was charged when it was told to wait.
 WAITED = Waited()
+#: Among the facts of a stream that is judged again: it is no new request, which would keep a session from idling.
+STANDING = Standing()

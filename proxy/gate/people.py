@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from proxy.gate.ask import ABSENT, BUSY, FOUND, REFUSED, UNREADABLE, FindSession, RefreshSession
+from proxy.gate.ask import ABSENT, BUSY, FOUND, REFUSED, STANDING, UNREADABLE, FindSession, RefreshSession
 from proxy.gate.authenticate import ANYONE
 from proxy.gate.credentials import Malformed, read_session
 from proxy.gate.decision import Deny, Identity, Need, Reason
@@ -71,7 +71,8 @@ class People:
         identity = self._identity(live.session, route)
         if head.method not in SAFE and not is_own_page(head, self._snapshot.external_url):
             return Deny(Reason.FOREIGN_ORIGIN, route, identity=identity)
-        live.seen_at = max(live.seen_at, now)
+        if STANDING not in facts:
+            live.seen_at = max(live.seen_at, now)
         return identity
 
     def _unknown(

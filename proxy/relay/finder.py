@@ -14,6 +14,7 @@ from proxy.gate.ask import (
     FindToken,
     Introspect,
     RefreshSession,
+    Standing,
     VerifyJwt,
     Waited,
 )
@@ -69,7 +70,7 @@ class AnswerFinder:
                 return ABSENT if self.sessions is None else await self.sessions.find(digest)
             case RefreshSession(digest):
                 return REFUSED if self.sessions is None else await self.sessions.refresh(digest)
-            case Waited():
+            case Waited() | Standing():
                 return True
             case _:
                 assert_never(question)

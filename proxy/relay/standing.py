@@ -8,16 +8,17 @@ of the moment - rates, places, a provider that is away - was settled when it was
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-from proxy.gate.ask import WAITED
+from proxy.gate.ask import STANDING, WAITED
 from proxy.gate.decision import Deny, Forward, Need, Reason, Upgrade
 from proxy.relay.settle import find_facts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable, Iterator
 
     from proxy.gate.ask import Answer, Question
     from proxy.gate.decision import Decision
@@ -29,6 +30,8 @@ _log = logging.getLogger("promgate.relay")
 EACH_S: Final = 5.0
 #: Judgements before others have their turn: one costs some microseconds.
 _AT_ONCE: Final = 100
+#: Questions at once, of all listeners together: a provider is not stormed by those who stand open.
+_TOGETHER: Final = 32
 #: Denials that say nothing of whether this one may stay.
 _OF_THE_MOMENT: Final = frozenset(
     {
@@ -47,39 +50,98 @@ _OF_THE_MOMENT: Final = frozenset(
 
 
 async def keep_judging(relays: Callable[[], Iterable[RelayContext]], each_s: float = EACH_S) -> None:
-    """Look at all that stands open at any listener, until cancelled. A defect ends one look, and is logged."""
-    while True:
-        await asyncio.sleep(each_s)
-        try:
+    """Look at all that stands open at any listener, until cancelled.
+
+    Who cannot be judged without a question keeps nobody waiting: it is asked beside the looks, some of them together.
+    """
+    asking = _Asking()
+    try:
+        while True:
+            await asyncio.sleep(each_s)
             for relay in relays():
-                await judge_standing(relay)
-        except Exception:  # noqa: BLE001 - what is open would stay open unjudged
-            _log.exception("a look at what stands open failed")
+                await _look(relay, asking)
+    finally:
+        await asking.cancel()
 
 
 async def judge_standing(relay: RelayContext) -> None:
+    """One look at what stands open at a listener, to the end of all questions."""
+    asking = _Asking()
+    await _look(relay, asking)
+    await asking.wait()
+
+
+class _Asking:
+    """The exchanges that a question is asked about: once each at a time, and no more than so many together."""
+
+    def __init__(self) -> None:
+        self._room = asyncio.Semaphore(_TOGETHER)
+        self._tasks: dict[Exchange, asyncio.Task[None]] = {}
+
+    def __contains__(self, exchange: Exchange) -> bool:
+        return exchange in self._tasks
+
+    def begin(self, exchange: Exchange, judge: Callable[[], Awaitable[None]]) -> None:
+        task = self._tasks[exchange] = asyncio.create_task(self._within_room(judge))
+        task.add_done_callback(lambda _: self._tasks.pop(exchange))
+
+    async def wait(self) -> None:
+        await asyncio.gather(*self._tasks.values())
+
+    async def cancel(self) -> None:
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _within_room(self, judge: Callable[[], Awaitable[None]]) -> None:
+        async with self._room:
+            await judge()
+
+
+async def _look(relay: RelayContext, asking: _Asking) -> None:
     """Have the gate judge each open tunnel and event stream anew, and end those that it would not let in."""
     standing = [one.exchange for one in list(relay.connections) if one.exchange and one.exchange.is_endless]
     for number, exchange in enumerate(standing):
         if number % _AT_ONCE == _AT_ONCE - 1:
             await asyncio.sleep(0)
-        if exchange.client.exchange is not exchange:
-            continue  # over
-        reason = _over(exchange, await _decide(relay, exchange))
-        if reason is not None and exchange.client.exchange is exchange:
-            exchange.stop(reason)
+        if exchange not in asking:
+            _judge(relay, exchange, asking)
 
 
-async def _decide(relay: RelayContext, exchange: Exchange) -> Decision:
+def _judge(relay: RelayContext, exchange: Exchange, asking: _Asking) -> None:
     client, head = exchange.client, exchange.head
-    facts: dict[Question, Answer] = {WAITED: True}  # its rate was charged when it was let in
+    facts: dict[Question, Answer] = {STANDING: True, WAITED: True}  # its rate was charged when it was let in
 
     def ask(at: float, now: float) -> Decision:
         return relay.gate.decide(head, client.last_shown.read(head), client.ip, at, now, facts)
 
-    now = monotonic()
-    decision = ask(now, relay.clock.at(now))
-    return await find_facts(relay, decision, facts, ask) if isinstance(decision, Need) else decision
+    async def settle() -> None:
+        with _logged():
+            _end(exchange, await find_facts(relay, decision, facts, ask))
+
+    with _logged():
+        now = monotonic()
+        decision = ask(now, relay.clock.at(now))
+        if isinstance(decision, Need):
+            asking.begin(exchange, settle)
+        else:
+            _end(exchange, decision)
+
+
+@contextlib.contextmanager
+def _logged() -> Iterator[None]:
+    """A defect that one of them meets leaves no other unjudged."""
+    try:
+        yield
+    except Exception:  # noqa: BLE001 - what is open would stay open unjudged
+        _log.exception("a look at what stands open failed")
+
+
+def _end(exchange: Exchange, decision: Decision) -> None:
+    reason = _over(exchange, decision)
+    if reason is not None and exchange.client.exchange is exchange:  # else it is over already
+        exchange.stop(reason)
 
 
 def _over(exchange: Exchange, decision: Decision) -> Reason | None:

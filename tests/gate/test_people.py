@@ -13,8 +13,10 @@ from proxy.gate.ask import (
     BUSY,
     FOUND,
     REFUSED,
+    STANDING,
     UNREACHABLE,
     UNREADABLE,
+    WAITED,
     CheckPassword,
     FindSession,
     RefreshSession,
@@ -219,6 +221,15 @@ def test_it_ends_when_it_is_old_or_idle(began, seen, alive):
     decision = decide(made, ask("/prometheus/x", COOKIE))
     assert isinstance(decision, Forward) is alive
     assert alive or decision.reason is Reason.SESSION_ENDED
+
+
+def test_a_stream_that_stays_open_is_no_request_that_keeps_it_from_idling():
+    made, memory = gate(EVE)
+    head = ask("/prometheus/x", COOKIE)
+    assert isinstance(made.decide(head, None, IP, AT, NOW + 600, {STANDING: True, WAITED: True}), Forward)
+    assert memory.sessions.find(DIGEST).seen_at == NOW
+    assert isinstance(made.decide(head, None, IP, AT, NOW + 600, {WAITED: True}), Forward)
+    assert memory.sessions.find(DIGEST).seen_at == NOW + 600
 
 
 def test_a_request_keeps_it_from_idling_and_not_from_ageing():

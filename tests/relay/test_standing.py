@@ -137,3 +137,40 @@ async def test_a_password_that_was_changed_is_asked_about(says, reasons):
         if not reasons:
             await client.send(b"still")
             assert await server.peer.exactly(5) == b"still"
+
+
+class Slow:
+    """A finder that never answers; `asked` counts the questions."""
+
+    def __init__(self):
+        self.asked = 0
+
+    async def answer(self, question):
+        self.asked += isinstance(question, CheckPassword)
+        await asyncio.Event().wait()
+
+
+@on_a_loop
+async def test_a_question_that_takes_its_time_keeps_no_other_stream_open():
+    server, slow = Server(), Slow()
+
+    def with_ann(snapshot):
+        routes = live_routes(snapshot).routes
+        ways = frozenset({Way.BASIC, Way.WRITE_TOKEN})
+        routes = tuple(replace(one, ways=ways) if one.name == "plain" else one for one in routes)
+        roles = {**snapshot.roles, "basic:ann": frozenset({"write"})}
+        return replace(snapshot, routes=routes, users={"ann": (b"$2b$04$a",)}, roles=roles)
+
+    async with upstream(server.script) as origin, stage(origin.port, change=with_ann, finder=Passwords()) as relay:
+        for _ in range(4):
+            await opened(relay, server, ANN)
+        await opened(relay, server)
+        relay.context.gate = Gate(replace(relay.context.gate.snapshot, users={"ann": (b"$2b$04$b",)}), relay.memory)
+        relay.context.finder = slow
+        change_tokens(relay, expires_at=1.0)
+        judging = asyncio.create_task(keep_judging(lambda: [relay.context], 0.02))
+        assert await relay.reasons(1) == ["token_ended"]
+        await asyncio.sleep(0.1)
+        assert slow.asked == 4, "each is asked about once, however many looks there are meanwhile"
+        judging.cancel()
+        await asyncio.gather(judging, return_exceptions=True)
