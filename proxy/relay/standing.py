@@ -58,8 +58,9 @@ async def keep_judging(relays: Callable[[], Iterable[RelayContext]], each_s: flo
     try:
         while True:
             await asyncio.sleep(each_s)
-            for relay in relays():
-                await _look(relay, asking)
+            with _logged():
+                for relay in relays():
+                    await _look(relay, asking)
     finally:
         await asking.cancel()
 
@@ -131,7 +132,7 @@ def _judge(relay: RelayContext, exchange: Exchange, asking: _Asking) -> None:
 
 @contextlib.contextmanager
 def _logged() -> Iterator[None]:
-    """A defect that one of them meets leaves no other unjudged."""
+    """A defect that one of them meets leaves no other unjudged, and ends no later look."""
     try:
         yield
     except Exception:  # noqa: BLE001 - what is open would stay open unjudged

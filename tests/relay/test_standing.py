@@ -174,3 +174,26 @@ async def test_a_question_that_takes_its_time_keeps_no_other_stream_open():
         assert slow.asked == 4, "each is asked about once, however many looks there are meanwhile"
         judging.cancel()
         await asyncio.gather(judging, return_exceptions=True)
+
+
+@on_a_loop
+async def test_a_defect_with_one_stream_leaves_no_other_unjudged(caplog):
+    server = Server()
+    async with upstream(server.script) as origin, stage(origin.port, change=live_routes) as relay:
+        for _ in range(3):
+            await opened(relay, server)
+        sound, calls = relay.context.gate, []
+
+        class Odd:
+            def decide(self, *args):
+                calls.append(args)
+                if len(calls) == 2:
+                    raise ValueError("a defect")
+                return sound.decide(*args)
+
+        change_tokens(relay, expires_at=1.0)
+        relay.context.gate = Odd()
+        await judge_standing(relay.context)
+        relay.context.gate = sound
+        assert await relay.reasons(2) == ["token_ended"] * 2
+        assert "a look at what stands open failed" in caplog.text
