@@ -66,6 +66,7 @@ SCHEMAS: dict[str, dict[str, Any]] = {
         accepted=_list(_object(id=_TEXT, state=_STATE, until=_MAYBE_TIME, until_at_most=_MAYBE_TIME)),
         rotation={"anyOf": [_ref("Rotation"), {"type": "null"}]}, notes=_list(_TEXT), due=_MAYBE_TIME,
         left_behind={**_map(_TEXT), "description": "Targets with a token of a rotation that did not end."},
+        outdated={**_map(_TEXT), "description": "Targets whose token is not accepted any more."},
     ),
     "Judgement": _object(
         verdict=_TEXT, reason=_TEXT, senders=_NUMBER, moved=_NUMBER, stragglers=_list({"type": "object"}),

@@ -192,8 +192,7 @@ class Drive:
         try:
             self._leased(lambda: sink.deliver(parcel))
         except DeliveryError as error:
-            why = str(error).removeprefix(f"{sink.target}: ")
-            return self._halt(f"delivery to {sink.target} failed: {why}")
+            return self._halt(f"delivery failed: {error}")
         if sink.target != "stdout":
             self.note(f"{self._name}: token {parcel.token_id} is delivered to {sink.target}")
         receipt = Receipt(self.id, parcel.token_id, sink.target, self._desk.clock())

@@ -48,18 +48,18 @@ def left_lines(desk: Desk, story: Story) -> tuple[str, ...]:
     )
 
 
-def over_lines(desk: Desk, story: Story) -> tuple[str, ...]:
-    """The targets whose sender is let in with nothing that they have, for a person. Raises StoreError."""
+def outdated(desk: Desk, story: Story) -> dict[str, str]:
+    """Of the holders, those with a token that is not accepted any more. Raises StoreError."""
     now = desk.clock()
     over = {token.id for token in story.tokens if state_at(token, now) in _OVER}
-    took: dict[str, list[str]] = {}
-    for target, token_id in sorted(holders(desk, story).items()):
-        if token_id in over:
-            took.setdefault(token_id, []).append(target)
+    return {target: token_id for target, token_id in sorted(holders(desk, story).items()) if token_id in over}
+
+
+def outdated_lines(desk: Desk, story: Story) -> tuple[str, ...]:
+    """The same, for a person. Raises StoreError."""
     return tuple(
-        f"{story.name}: token {token_id} is over and was the last for {', '.join(targets)}: "
-        f"`promgate token rotate {story.name}` delivers another one"
-        for token_id, targets in took.items()
+        f"{target} holds token {token_id}, which is over: `promgate token rotate {story.name}` delivers another one"
+        for target, token_id in outdated(desk, story).items()
     )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from proxy.desk.configured import find_configured
 from proxy.desk.desk import Report, try_to_tell
 from proxy.desk.ending import insist
-from proxy.desk.holding import over_lines
+from proxy.desk.holding import outdated_lines
 from proxy.desk.rotating import NO_OUTLETS, Outlets, drive_of, new_id
 from proxy.desk.words import when
 from proxy.tokens import succession
@@ -124,7 +124,7 @@ def _nothing_new(desk: Desk, name: str) -> tuple[str, ...]:
     if not current:
         return (f"{name} has no current token: `promgate token rotate {name}` or `create {name}` makes one",)
     stays = f"{name}: token {current[0]} stays current; the leaked one was not accepted any more"
-    return (stays, *over_lines(desk, story))
+    return (stays, *outdated_lines(desk, story))
 
 
 def _who_used(desk: Desk, token: Token) -> tuple[list[dict[str, object]], tuple[str, ...]]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from proxy.desk.configured import left_in_file, story_of
 from proxy.desk.desk import Report
-from proxy.desk.holding import left_behind, left_lines, over_lines
+from proxy.desk.holding import left_behind, left_lines, outdated, outdated_lines
 from proxy.desk.schedule import due_of
 from proxy.desk.senders import judge_name, judgement_row, straggler_lines
 from proxy.desk.words import when
@@ -48,9 +48,11 @@ def status(desk: Desk, name: str) -> Report | Refusal:
     judgement, notes = judge_name(desk, story, now)
     facts |= judgement_row(judgement, now) | {"notes": list(notes)}
     facts["left_behind"] = left_behind(desk, story)
+    facts["outdated"] = outdated(desk, story)
     next_one = due_of(desk, story)
     facts["due"] = None if next_one is None else when(next_one.at)
-    lines = [*_lines(facts), *left_lines(desk, story), *over_lines(desk, story), *straggler_lines(name, judgement, now)]
+    lines = [*_lines(facts), *left_lines(desk, story), *outdated_lines(desk, story)]
+    lines += straggler_lines(name, judgement, now)
     if not is_configured(story.tokens[0].id) and (left := left_in_file(desk, name)):
         lines.append(left)
     if next_one is not None:

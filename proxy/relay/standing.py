@@ -54,25 +54,18 @@ async def keep_judging(relays: Callable[[], Iterable[RelayContext]], each_s: flo
 
     Who cannot be judged without a question keeps nobody waiting: it is asked beside the looks, some of them together.
     """
-    asking = _Asking()
+    asking = Asking()
     try:
         while True:
             await asyncio.sleep(each_s)
             with _logged():
                 for relay in relays():
-                    await _look(relay, asking)
+                    await look(relay, asking)
     finally:
         await asking.cancel()
 
 
-async def judge_standing(relay: RelayContext) -> None:
-    """One look at what stands open at a listener, to the end of all questions."""
-    asking = _Asking()
-    await _look(relay, asking)
-    await asking.wait()
-
-
-class _Asking:
+class Asking:
     """The exchanges that a question is asked about: once each at a time, and no more than so many together."""
 
     def __init__(self) -> None:
@@ -87,21 +80,24 @@ class _Asking:
         task.add_done_callback(lambda _: self._tasks.pop(exchange))
 
     async def wait(self) -> None:
-        await asyncio.gather(*self._tasks.values())
+        """Until each of them is judged, or its judging cancelled."""
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
     async def cancel(self) -> None:
-        tasks = list(self._tasks.values())
-        for task in tasks:
+        for task in self._tasks.values():
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.wait()
 
     async def _within_room(self, judge: Callable[[], Awaitable[None]]) -> None:
         async with self._room:
             await judge()
 
 
-async def _look(relay: RelayContext, asking: _Asking) -> None:
-    """Have the gate judge each open tunnel and event stream anew, and end those that it would not let in."""
+async def look(relay: RelayContext, asking: Asking) -> None:
+    """Have the gate judge each open tunnel and event stream of a listener anew, and end what it would not let in.
+
+    Those that need an answer first are in `asking` when this returns.
+    """
     standing = [one.exchange for one in list(relay.connections) if one.exchange and one.exchange.is_endless]
     for number, exchange in enumerate(standing):
         if number % _AT_ONCE == _AT_ONCE - 1:
@@ -110,7 +106,7 @@ async def _look(relay: RelayContext, asking: _Asking) -> None:
             _judge(relay, exchange, asking)
 
 
-def _judge(relay: RelayContext, exchange: Exchange, asking: _Asking) -> None:
+def _judge(relay: RelayContext, exchange: Exchange, asking: Asking) -> None:
     client, head = exchange.client, exchange.head
     facts: dict[Question, Answer] = {STANDING: True, WAITED: True}  # its rate was charged when it was let in
 

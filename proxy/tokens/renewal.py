@@ -59,7 +59,9 @@ class Caller:
         return told.partition(" ")[0] == self._known_by if self.certificate else told == str(self)
 
 
-def begin(story: Story, *, rotation_id: str, now: float, overlap_s: float, max_overlap_s: float) -> Change | Refusal:
+def begin(
+    story: Story, *, rotation_id: str, now: float, overlap_s: float, max_overlap_s: float
+) -> Change | Refusal:
     """Open a rotation that waits for its sender. No token changes."""
     refusal = succession.cannot_begin(story, rotation_id) or succession.cannot_overlap(overlap_s, max_overlap_s)
     if refusal is not None:
@@ -108,7 +110,9 @@ def stop(story: Story, rotation: Rotation, *, now: float, failure: str) -> Chang
     return Change(story.name, story.tokens, (), Entry(rotation, put))
 
 
-def find_stranger(caller: Caller, sightings: Iterable[Sighting], receipts: Iterable[Receipt], now: float) -> str | None:
+def find_stranger(
+    caller: Caller, sightings: Iterable[Sighting], receipts: Iterable[Receipt], now: float
+) -> str | None:
     """Why `caller` is not the one sender of the name, as far as can be told; None if nothing speaks against it."""
     picked_up = [one.target.removeprefix(_PICKED_UP) for one in receipts if one.target.startswith(_PICKED_UP)]
     if picked_up and not caller.is_one_with(picked_up[0]):

@@ -85,7 +85,9 @@ def begin_first(
     if _ID.fullmatch(rotation_id) is None:
         return _bad_id(rotation_id)
     (token,) = issued.change.put
-    rotation = Rotation(rotation_id, story.name, token.id, now, overlap_s, lease_owner=owner, lease_until=now + LEASE_S)
+    rotation = Rotation(
+        rotation_id, story.name, token.id, now, overlap_s, lease_owner=owner, lease_until=now + LEASE_S
+    )
     return Issued(replace(issued.change, entry=Entry(None, rotation)), issued.secret)
 
 
@@ -208,9 +210,9 @@ def leak(
     """End a token that strangers know, at once and for good; if it was accepted, mint a successor in the same breath.
 
     Its own sender is told "not now" for `grace_s`, so that it keeps its data until it has the successor; where it was
-    told so already, by a token that is over, that goes on to its end. A previous
-    token is replaced too: whoever still holds it (after a roll back, its targets) can be given the current one no more.
-    What was picked up in an open renewal by somebody who showed the leaked token ends as that does.
+    told so already, for a token that is over, that goes on to its end. A previous token is replaced too: whoever still
+    holds it (after a roll back, its targets) can be given the current one no more. What was picked up in an open
+    renewal by somebody who showed the leaked token ends as that does.
     """
     if token.revoked_at is not None:
         return Refusal(f"token {token.id} of {token.name} is revoked already: it opens nothing")

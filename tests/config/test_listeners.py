@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import itertools
 
 import pytest
@@ -42,7 +43,9 @@ UNTOLD = {("localhost", "::"), ("localhost", "::1"), ("::", "localhost"), ("::1"
 def test_it_is_as_the_kernel_has_it(one: str, other: str) -> None:
     try:
         refused = asyncio.run(is_refused(one, other))
-    except OSError:
+    except OSError as error:
+        if error.errno not in {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}:
+            raise
         pytest.skip("this machine has no such address")
     assert collide(Address(one, 9443), Address(other, 9443)) is refused
 

@@ -30,10 +30,10 @@ class Target:
         self.on_deliver(parcel)
         self.seen.append(parcel.token_id)
         if self.fails == "before":
-            raise DeliveryError("the disk is full: make room")
+            raise DeliveryError(f"{self.target}: the disk is full: make room")
         self.holds = digest(parcel.secret.reveal().encode())
         if self.fails == "after":
-            raise DeliveryError("the answer did not come in time: look there")
+            raise DeliveryError(f"{self.target}: the answer did not come in time: look there")
 
 
 class Canary:

@@ -151,7 +151,7 @@ def test_a_leaked_token_stays_dead_when_the_delivery_of_its_successor_fails(stag
     stage.targets[0].fails = "before"
     report = revoke_leaked(stage.desk(), stage.tokens()[0].digest)
     assert isinstance(report, Report)
-    assert "delivery to file:a failed" in report.failure
+    assert "delivery failed: file:a: " in report.failure
     assert stage.states() == ["revoked", "pending"]
     stage.targets[0].fails = None
     (rotation,) = [one for one in stage.rotations() if one.is_open]
@@ -207,11 +207,14 @@ def test_a_leaked_token_that_was_over_and_still_lies_at_its_targets_is_told_of(s
     rolled_back = stage.tokens()[-1].digest
     roll_back(stage.desk(), "prom")
     stage.now += stage.rules.overlap_s
-    said = f"token {stage.tokens()[-1].id} is over and was the last for file:a, file:b: `promgate token rotate prom`"
-    assert said in " ".join(status(stage.desk(), "prom").notes)
-    assert said in revoke_leaked(stage.desk(), rolled_back).notes[-1]
+    told = status(stage.desk(), "prom")
+    assert told.facts["outdated"] == dict.fromkeys(("file:a", "file:b"), stage.tokens()[-1].id)
+    over = f"token {stage.tokens()[-1].id}, which is over"
+    said = f"file:b holds {over}: `promgate token rotate prom` delivers another one"
+    assert said in told.notes
+    assert said == revoke_leaked(stage.desk(), rolled_back).notes[-1]
     rotate(stage.desk(), "prom")
-    assert "is over" not in " ".join(status(stage.desk(), "prom").notes)
+    assert status(stage.desk(), "prom").facts["outdated"] == {}
 
 
 def test_a_leak_of_a_token_that_is_over_leaves_a_way_back_to_the_rotation_under_way(stage):

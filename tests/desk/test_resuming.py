@@ -83,7 +83,7 @@ def test_what_a_dead_canary_has_given_up_is_not_rolled_back_to_the_token_before(
 def test_a_name_that_a_leak_left_without_a_current_token_is_taken_up_without_a_canary(stage):
     stage.targets[1].fails = "before"
     leaked = stage.tokens()[0].digest
-    assert "delivery to file:b failed" in revoke_leaked(stage.desk(), leaked).failure
+    assert "delivery failed: file:b: " in revoke_leaked(stage.desk(), leaked).failure
     stage.targets[1].fails = None
     stage.canary.fails = "push"
     (rotation,) = [one for one in stage.rotations() if one.is_open]
@@ -119,7 +119,7 @@ def test_a_first_token_that_is_taken_up_is_not_proven_either():
 def test_tries_that_go_on_failing_block_nobody_and_keep_what_a_target_holds(stage, how):
     stage.targets[1].fails = how
     for _ in range(3 * MAX_PREVIOUS):
-        assert "delivery to file:b failed" in rotate(stage.desk(), "prom", rotation_id="x").text
+        assert "delivery failed: file:b: " in rotate(stage.desk(), "prom", rotation_id="x").text
         stage.now += 60
         assert {stage.state_of(target.holds) for target in stage.targets} <= ACCEPTED
         assert len([state for state in stage.states() if state in {"pending", "previous"}]) <= MAX_PREVIOUS
@@ -139,7 +139,7 @@ def test_what_a_target_took_long_ago_outlives_all_later_tries(stage):
     assert states_in_files(stage) == ["pending", "current"]
     roll_back(stage.desk(), "prom")
     for _ in range(2 * MAX_PREVIOUS):
-        assert "delivery to file:a failed" in rotate(stage.desk(), "prom").text
+        assert "delivery failed: file:a: " in rotate(stage.desk(), "prom").text
         assert isinstance(roll_back(stage.desk(), "prom"), Report)
     assert states_in_files(stage) == ["pending", "current"]
 

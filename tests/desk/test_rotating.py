@@ -86,7 +86,7 @@ def test_a_delivery_that_fails_halts_the_rotation_and_the_same_id_takes_it_up(st
     stage.targets[1].fails = when
     refusal = rotate(stage.desk(), "prom", rotation_id="tuesday")
     assert refusal.why is Why.FAILED
-    assert "delivery to file:b failed" in refusal.text
+    assert "delivery failed: file:b: " in refusal.text
     assert "token rotate prom --id tuesday" in refusal.text
     old, new = stage.tokens()
     assert stage.states() == ["current", "pending"]

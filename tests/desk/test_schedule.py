@@ -90,7 +90,7 @@ def test_a_target_that_fails_is_tried_again_later_and_said_once(office, caplog):
         for _ in range(60):
             office.pass_time(60)
     assert len(place.seen) < 12
-    assert len([line for line in caplog.messages if "delivery to file:a failed" in line]) == 1
+    assert len([line for line in caplog.messages if "delivery failed: file:a: " in line]) == 1
     assert office.keeper.outlook.stuck(office.now)
     place.fails = None
     office.pass_time(HOUR)
@@ -193,7 +193,7 @@ def test_due_takes_all_when_told_and_tries_each_once(office):
     office.now += 31 * DAY
     office.places["a"][0].fails = "before"
     report = rotate_due(office.desk(), all_at_once=True)
-    assert "delivery to file:a failed" in report.failure
+    assert "delivery failed: file:a: " in report.failure
     assert office.counts() == {"a": 2, "b": 2, "c": 1}
     office.places["a"][0].fails = None
     assert rotate_due(office.desk()).failure == "", "what failed is taken up by the next run"
@@ -211,7 +211,7 @@ def test_a_dry_run_says_what_would_be_done_and_does_nothing(office):
     before = office.store.changes_since(0), office.store.recent_rotations(9)
     report = plan_due(office.desk())
     assert report.facts == {"taken_up": [{"name": "a", "rotation": "x"}], "rotated": ["b"], "waiting": ["d"]}
-    assert "a: rotation x would be taken up (delivery to file:a failed" in report.notes[0]
+    assert "a: rotation x would be taken up (delivery failed: file:a: " in report.notes[0]
     assert report.notes[1] == "b: would be rotated, due since 2023-12-14T22:13:20Z"
     assert plan_due(office.desk(), all_at_once=True).facts["rotated"] == ["b", "d"]
     assert (office.store.changes_since(0), office.store.recent_rotations(9)) == before

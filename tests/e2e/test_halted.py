@@ -36,7 +36,7 @@ def test_a_scheduled_rotation_that_halts_is_seen_everywhere_and_said_once(tmp_pa
             assert b'\npromgate_rotations_total{result="failed"} 1.0\n' in figures()
             text = promgate.token("status", "agent")
             assert " is halted, begun " in text
-            assert f"delivery to file:{place}/agent.token failed: " in text
+            assert f"delivery failed: file:{place}/agent.token: " in text
             told = json.loads(promgate.token("status", "agent", "--output=json"))["rotation"]
             assert (told["phase"], told["missing"]) == ("halted", [f"file:{place}/agent.token"])
             (tmp_path / "away").rename(place)

@@ -12,12 +12,19 @@ from proxy.gate.ask import BUSY, CheckPassword
 from proxy.gate.decide import Gate
 from proxy.gate.snapshot import Concurrency, RateLimit, Way
 from proxy.relay.context import RelayContext
-from proxy.relay.standing import judge_standing, keep_judging
+from proxy.relay.standing import Asking, keep_judging, look
 from proxy.tokens.ports import Changes
 from tests.relay.stage import both_loops, get, on_a_loop, stage, upstream
 from tests.relay.test_tunnel import ASK, EVENTS, Server, live_routes
 
 ANN = b"Authorization: Basic YW5uOnNlY3JldA==\r\n"  # ann:secret
+
+
+async def judge_standing(relay):
+    """One look at all, to the end of its questions."""
+    asking = Asking()
+    await look(relay, asking)
+    await asking.wait()
 
 
 def change_routes(relay, **changes):

@@ -33,7 +33,7 @@ class Terminal:
             print(parcel.secret.reveal(), flush=True)
         except OSError as error:
             abandon_stdout()
-            raise DeliveryError(f"token {parcel.token_id} could not be printed ({error.strerror})") from error
+            raise DeliveryError(f"stdout: token {parcel.token_id} could not be printed ({error.strerror})") from error
         self.has_printed = True
 
 
